@@ -1,0 +1,52 @@
+/* One message on the wire: a ZeroMQ multipart of 2 or 3 frames (after the routing frame that ROUTER adds).
+ *
+ *   frame 0, 16 bytes:   0  2  magic "PM"
+ *                        2  1  protocol version spoken (PM_PROTO_MIN..PM_PROTO_MAX)
+ *                        3  1  message type (enum pm_msg_type)
+ *                        4  4  sequence number of this sender on this connection, little endian, from 1
+ *                        8  8  broker epoch the sender believes in (0 before WELCOME), little endian
+ *   frame 1: the record, msgpack map, at most PM_FRAME_RECORD_BYTES
+ *   frame 2, only for LEASE, BLOB_PUT and BLOB_DATA: payload, at most PM_FRAME_PAYLOAD_BYTES
+ *
+ * Anything else (more frames, larger, wrong magic, unknown type) is refused and counted, never ignored
+ * silently. */
+#ifndef PM_PROTO_FRAME_H
+#define PM_PROTO_FRAME_H
+
+#include "proto/messages.h"
+
+#define PM_FRAME_HEADER_BYTES  16u
+#define PM_FRAME_RECORD_BYTES  (1u << 20)
+#define PM_FRAME_PAYLOAD_BYTES (32u << 20)
+
+struct pm_header {
+    uint32_t proto, type, seq;
+    uint64_t epoch;
+};
+
+/* A received message. record points to the decoded struct of its type, in the arena. */
+struct pm_message {
+    struct pm_header header;
+    uint8_t route[32]; /* ROUTER side: routing id of the sender */
+    size_t route_bytes;
+    const void *record;
+    struct pm_bytes payload; /* in the arena */
+};
+
+void pm_header_put(const struct pm_header *h, uint8_t out[PM_FRAME_HEADER_BYTES]);
+int pm_header_get(const uint8_t *data, size_t bytes, struct pm_header *out, struct pm_error *err);
+
+/* Sets what every socket of ours needs before bind or connect: LINGER 0, MAXMSGSIZE, HWMs, HEARTBEATs,
+ * IMMEDIATE on connecting sockets, ROUTER_MANDATORY and HANDOVER off on ROUTERs. */
+int pm_socket_options(void *socket, int zmq_type, struct pm_error *err);
+
+/* Receives one message without blocking. 0, PM_EAGAIN (nothing there), PM_EPROTO (a malformed message was
+ * taken off and dropped: count it; out->route still tells the sender), PM_EIO. */
+int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, struct pm_message *out,
+                       struct pm_error *err);
+/* Sends without blocking: PM_EAGAIN (peer's queue is full: no credit left), PM_EGONE (unknown peer). Never
+ * half a message. */
+int pm_message_send(void *socket, const uint8_t *route, size_t route_bytes, const struct pm_header *header,
+                    const void *record, const void *payload, size_t payload_bytes, struct pm_error *err);
+
+#endif
