@@ -1,0 +1,142 @@
+#include "engine/manifest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+#define MANIFEST_LIMIT_BYTES ((size_t)1 << 20)
+
+static const char *const task_names[] = {"text", "table", "formula"};
+
+static int want_text(const json_t *root, const char *path, const char *key, const char **out,
+                     struct pm_error *err)
+{
+    const json_t *v = json_object_get(root, key);
+    if (!json_is_string(v) || !json_string_length(v))
+        return pm_fail(err, PM_EFORMAT, "%s: \"%s\" must be a text", path, key);
+    *out = json_string_value(v);
+    return 0;
+}
+
+static int read_tasks(const json_t *root, const char *path, unsigned *out, struct pm_error *err)
+{
+    const json_t *list = json_object_get(root, "tasks");
+    if (!json_is_array(list) || !json_array_size(list))
+        return pm_fail(err, PM_EFORMAT, "%s: \"tasks\" must be a list of text, table, formula", path);
+    *out = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        unsigned bit = 0;
+        for (unsigned t = 0; name && t < sizeof task_names / sizeof *task_names; t++)
+            if (!strcmp(name, task_names[t]))
+                bit = 1u << t;
+        if (!bit)
+            return pm_fail(err, PM_EFORMAT, "%s: unknown task \"%s\" in \"tasks\"", path, name ? name : "?");
+        *out |= bit;
+    }
+    return 0;
+}
+
+static int fill(const json_t *root, const char *path, struct pm_model_manifest *out, struct pm_error *err)
+{
+    const char *name, *family, *region;
+    int rc = want_text(root, path, "name", &name, err);
+    if (!rc)
+        rc = want_text(root, path, "family", &family, err);
+    if (!rc)
+        rc = want_text(root, path, "region", &region, err);
+    if (!rc)
+        rc = read_tasks(root, path, &out->tasks, err);
+    if (rc)
+        return rc;
+    if (strcmp(region, "line") && strcmp(region, "block"))
+        return pm_fail(err, PM_EFORMAT, "%s: \"region\" is \"line\" or \"block\", not \"%s\"", path, region);
+    out->region_kind = strcmp(region, "line") ? PM_REGION_BLOCK : PM_REGION_LINE;
+    out->name = pm_xstrdup(name);
+    out->family = pm_xstrdup(family);
+    return 0;
+}
+
+int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err)
+{
+    struct pm_buf text = {0};
+    json_error_t where;
+    json_t *root = NULL;
+    char *path = pm_fs_join(dir, "pagemill.json");
+    *out = (struct pm_model_manifest){0};
+    int rc = pm_fs_read(path, MANIFEST_LIMIT_BYTES, &text, err);
+    if (rc)
+        goto out;
+    pm_buf_append(&text, "", 1);
+    root = json_loadb((const char *)text.data, text.size - 1, JSON_REJECT_DUPLICATES, &where);
+    if (!json_is_object(root)) {
+        rc =
+            pm_fail(err, PM_EFORMAT, "%s line %d: %s", path, where.line, root ? "not an object" : where.text);
+        goto out;
+    }
+    rc = fill(root, path, out, err);
+    if (rc)
+        goto out;
+    out->dir = pm_xstrdup(dir);
+    out->json = (char *)text.data;
+    text = (struct pm_buf){0};
+out:
+    if (rc)
+        pm_model_manifest_free(out);
+    json_decref(root);
+    pm_buf_free(&text);
+    free(path);
+    return rc;
+}
+
+void pm_model_manifest_free(struct pm_model_manifest *m)
+{
+    free(m->dir);
+    free(m->name);
+    free(m->family);
+    free(m->json);
+    *m = (struct pm_model_manifest){0};
+}
+
+int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,
+                  struct pm_error *err)
+{
+    *out = (struct pm_model_manifest){0};
+    DIR *dir = opendir(models_dir);
+    if (!dir)
+        return pm_fail_errno(err, "cannot look for models in %s", models_dir);
+    struct pm_buf seen = {0};
+    struct pm_error problem = {0};
+    bool is_found = false;
+    pm_buf_text(&seen, "");
+    for (struct dirent *entry; !is_found && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        char *folder = pm_fs_join(models_dir, entry->d_name);
+        struct pm_error one;
+        int rc = pm_fs_is_dir(folder) ? pm_model_manifest_read(folder, out, &one) : PM_ENOTFOUND;
+        free(folder);
+        if (!rc && !strcmp(out->name, name)) {
+            is_found = true;
+        } else if (!rc) {
+            pm_buf_printf(&seen, "%s%s", seen.size ? ", " : "", out->name);
+            pm_model_manifest_free(out);
+        } else if (rc != PM_ENOTFOUND) {
+            problem = one;
+        }
+    }
+    closedir(dir);
+    int rc = 0;
+    if (!is_found && problem.code)
+        rc = pm_fail(err, problem.code, "no usable model for reader \"%s\": %s", name, problem.text);
+    else if (!is_found)
+        rc = pm_fail(err, PM_ENOTFOUND, "no model for reader \"%s\" in %s (%s%s)", name, models_dir,
+                     seen.size ? "there is: " : "no model is there", seen.size ? (char *)seen.data : "");
+    pm_buf_free(&seen);
+    return rc;
+}

@@ -1,0 +1,31 @@
+/* The manifest of a model folder, pagemill.json: which family runs it, what kind of region it wants, which
+ * tasks it has.
+ *
+ *   { "name": "fast", "family": "ppocr", "region": "line", "tasks": ["text"], ... family's own keys ... }
+ *
+ * Models live in a folder of folders: MODELS/ppocr/pagemill.json. A reader is named by the manifest's "name".
+ * Ownership: the caller's; release with pm_model_manifest_free. Threads: reentrant. */
+#ifndef PM_ENGINE_MANIFEST_H
+#define PM_ENGINE_MANIFEST_H
+
+#include "base/error.h"
+#include "engine/reader.h"
+
+struct pm_model_manifest {
+    char *dir;    /* the model folder */
+    char *name;   /* reader name */
+    char *family; /* "ppocr", ... */
+    enum pm_region_kind region_kind;
+    unsigned tasks; /* 1 << enum pm_task */
+    char *json;     /* the whole file, NUL-terminated, for the family */
+};
+
+/* Reads DIR/pagemill.json. PM_ENOTFOUND, PM_EFORMAT (file and key named). */
+int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err);
+void pm_model_manifest_free(struct pm_model_manifest *manifest);
+
+/* Finds the model of that reader name under models_dir; PM_ENOTFOUND lists the names that are there. */
+int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,
+                  struct pm_error *err);
+
+#endif

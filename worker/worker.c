@@ -1,0 +1,302 @@
+#include "worker/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "proto/page.h"
+#include "proto/sheet.h"
+
+/* How long to sleep when there is nothing to read; a lease wakes us at once. */
+#define IDLE_WAIT_US 1000000
+
+/* One page's crops, mapped once for all regions of it that run here. */
+struct open_sheet {
+    char key[PM_BLOB_KEY_SIZE];
+    struct pm_sheet sheet;
+    uint32_t users;
+};
+
+/* A region between its lease and its result. The task number is the reader's request id. */
+struct running {
+    uint64_t task, leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
+    uint32_t attempt, crop;
+    bool wants_partial;
+    struct open_sheet *sheet;
+};
+
+struct pm_worker {
+    struct pm_peer *peer;
+    struct pm_reader *reader;
+    struct pm_map running;   /* task -> struct running */
+    struct pm_strmap sheets; /* key -> struct open_sheet */
+    bool is_stopping;
+    struct pm_buf encoded;
+};
+
+struct pm_worker *pm_worker_new(struct pm_peer *peer, struct pm_reader *reader)
+{
+    struct pm_worker *w = pm_xalloc(sizeof *w);
+    w->peer = peer;
+    w->reader = reader;
+    return w;
+}
+
+static int use_sheet(struct pm_worker *w, const char *key, struct open_sheet **out, struct pm_error *err)
+{
+    struct open_sheet *s = pm_strmap_get(&w->sheets, key);
+    if (!s) {
+        s = pm_xalloc(sizeof *s);
+        int rc = pm_sheet_open(pm_peer_blobs(w->peer), key, &s->sheet, err);
+        if (rc) {
+            free(s);
+            return rc;
+        }
+        memcpy(s->key, key, strlen(key) + 1);
+        pm_strmap_put(&w->sheets, key, s);
+    }
+    s->users++;
+    *out = s;
+    return 0;
+}
+
+static void leave_sheet(struct pm_worker *w, struct open_sheet *s)
+{
+    if (--s->users)
+        return;
+    pm_strmap_remove(&w->sheets, s->key);
+    pm_sheet_close(&s->sheet);
+    free(s);
+}
+
+static void forget(struct pm_worker *w, struct running *r)
+{
+    pm_map_remove(&w->running, r->task);
+    leave_sheet(w, r->sheet);
+    free(r);
+}
+
+void pm_worker_free(struct pm_worker **worker)
+{
+    struct pm_worker *w = *worker;
+    if (!w)
+        return;
+    size_t cursor = 0;
+    uint64_t task;
+    void *value;
+    while (pm_map_next(&w->running, &cursor, &task, &value)) {
+        struct running *r = value;
+        pm_reader_cancel(w->reader, task, NULL);
+        leave_sheet(w, r->sheet);
+        free(r);
+    }
+    pm_map_free(&w->running);
+    pm_strmap_free(&w->sheets);
+    pm_buf_free(&w->encoded);
+    free(w);
+    *worker = NULL;
+}
+
+/* Which failures another attempt may cure. A crop that is not there any more (PM_ENOTFOUND: reboot, tmpfs
+ * emptied) is the broker's to restore; a crop that the engine refuses will be refused again. */
+static bool is_final(int code)
+{
+    return code == PM_EFORMAT || code == PM_ELIMIT || code == PM_EINVAL || code == PM_EUNSUPPORTED;
+}
+
+static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
+{
+    struct pm_error err;
+    struct pm_sheet_crop crop;
+    struct running *r = NULL;
+    struct open_sheet *sheet = NULL;
+    if (lease->kind != PM_KIND_REGION) {
+        pm_fail(&err, PM_EPROTO, "a worker cannot do a task of kind %s", pm_kind_name(lease->kind));
+        goto fail;
+    }
+    if (use_sheet(w, lease->sheet, &sheet, &err) || pm_sheet_crop(&sheet->sheet, lease->region, &crop, &err))
+        goto fail;
+    r = pm_xalloc(sizeof *r);
+    *r = (struct running){.task = lease->task,
+                          .attempt = lease->attempt,
+                          .crop = lease->region,
+                          .wants_partial = lease->options.partial_events,
+                          .leased_us = (uint64_t)pm_clock_us(),
+                          .sheet = sheet};
+    r->deadline_us = lease->deadline_us ? r->leased_us + lease->deadline_us : 0;
+    struct pm_reader_request request = {
+        .id = lease->task, .image = crop.image, .task = (enum pm_task)crop.task};
+    if (pm_reader_admit(w->reader, &request, &err))
+        goto fail;
+    pm_map_put(&w->running, r->task, r);
+    return;
+fail:
+    pm_log(PM_LOG_WARNING, "region refused job=%llu page=%u region=%u: %s", (unsigned long long)lease->job,
+           lease->page, lease->region, err.text);
+    pm_peer_fail(w->peer, lease->task, &err, is_final(err.code));
+    if (sheet)
+        leave_sheet(w, sheet);
+    free(r);
+}
+
+static const char *finish_name(enum pm_finish finish)
+{
+    switch (finish) {
+    case PM_FINISH_STOP:
+        return "stop";
+    case PM_FINISH_LENGTH:
+        return "length";
+    case PM_FINISH_EMPTY:
+        return "empty";
+    case PM_FINISH_CANCELLED:
+        return "cancelled";
+    default:
+        return "error";
+    }
+}
+
+static void finish(struct pm_worker *w, struct running *r, const struct pm_reader_event *e)
+{
+    if (e->finish == PM_FINISH_ERROR) {
+        pm_peer_fail(w->peer, r->task, &e->error, is_final(e->error.code));
+        forget(w, r);
+        return;
+    }
+    struct pm_word *words = pm_xalloc(e->word_count * sizeof *words);
+    for (size_t i = 0; i < e->word_count; i++) {
+        const struct pm_reader_word *from = &e->words[i];
+        words[i] = (struct pm_word){from->start, from->end, from->left, from->right, from->confidence};
+    }
+    char *text = pm_xstrndup(e->text, e->text_bytes);
+    uint64_t run_us = (uint64_t)pm_clock_us() - r->leased_us;
+    struct pm_region_text answer = {.crop = r->crop,
+                                    .text = text,
+                                    .confidence = e->confidence,
+                                    .finish = finish_name(e->finish),
+                                    .words = words,
+                                    .word_count = (uint32_t)e->word_count,
+                                    .reader = pm_reader_info(w->reader).name,
+                                    .error_code = "",
+                                    .error_text = ""};
+    pm_buf_clear(&w->encoded);
+    pm_record_encode(&pm_region_text_schema, &answer, &w->encoded);
+    struct pm_msg_result result = {.text = {w->encoded.data, w->encoded.size}, .run_us = run_us};
+    pm_peer_result(w->peer, r->task, &result);
+    free(text);
+    free(words);
+    forget(w, r);
+}
+
+static void revoke(struct pm_worker *w, uint64_t task)
+{
+    struct running *r = pm_map_get(&w->running, task);
+    if (r) {
+        pm_reader_cancel(w->reader, task, NULL);
+        forget(w, r);
+    }
+    pm_peer_release(w->peer, task);
+}
+
+/* Ends regions whose time is up; they are few, so a walk per step is cheap beside an engine step. */
+static void end_overdue(struct pm_worker *w)
+{
+    uint64_t now = (uint64_t)pm_clock_us();
+    for (bool again = true; again;) {
+        size_t cursor = 0;
+        uint64_t task;
+        void *value;
+        again = false;
+        while (pm_map_next(&w->running, &cursor, &task, &value)) {
+            struct running *r = value;
+            if (!r->deadline_us || now < r->deadline_us)
+                continue;
+            struct pm_error err;
+            pm_fail(&err, PM_ETIMEOUT, "reading the region took longer than %.1f s",
+                    (double)(r->deadline_us - r->leased_us) / 1e6);
+            pm_reader_cancel(w->reader, task, NULL);
+            pm_peer_fail(w->peer, task, &err, false);
+            forget(w, r);
+            again = true; /* the map moved under the cursor */
+            break;
+        }
+    }
+}
+
+static int step(struct pm_worker *w, struct pm_error *err)
+{
+    const struct pm_reader_event *events;
+    size_t count;
+    int rc = pm_reader_step(w->reader, &events, &count, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < count; i++) {
+        struct running *r = pm_map_get(&w->running, events[i].id);
+        if (!r)
+            continue;
+        if (events[i].is_final) {
+            finish(w, r, &events[i]);
+        } else if (r->wants_partial) {
+            char *text = pm_xstrndup(events[i].text, events[i].text_bytes);
+            pm_peer_partial(w->peer, r->task, text);
+            free(text);
+        }
+    }
+    /* Every step is progress for everything admitted: the engine is alive and will get to each in turn. */
+    size_t cursor = 0;
+    uint64_t task;
+    void *value;
+    while (pm_map_next(&w->running, &cursor, &task, &value))
+        pm_peer_progress(w->peer, task, 0);
+    return 0;
+}
+
+static void handle(struct pm_worker *w, const struct pm_peer_event *e)
+{
+    switch (e->kind) {
+    case PM_PEER_LEASE:
+        admit(w, e->lease);
+        break;
+    case PM_PEER_REVOKE:
+        revoke(w, e->task);
+        break;
+    case PM_PEER_STOP:
+        w->is_stopping = true;
+        break;
+    case PM_PEER_READY:
+        pm_log(PM_LOG_DEBUG, "ready");
+        break;
+    case PM_PEER_LOST:
+        pm_log(PM_LOG_WARNING, "the broker is gone; waiting for it");
+        break;
+    default:
+        break;
+    }
+}
+
+int pm_worker_run(struct pm_worker *w, struct pm_error *err)
+{
+    while (!w->is_stopping) {
+        /* Drain what has arrived without waiting when there is work; wait for a lease when there is none. */
+        struct pm_peer_event event;
+        int64_t wait_us = pm_reader_running(w->reader) ? 0 : IDLE_WAIT_US;
+        do {
+            int rc = pm_peer_next(w->peer, wait_us, &event, err);
+            if (rc)
+                return rc;
+            handle(w, &event);
+            wait_us = 0;
+        } while (event.kind != PM_PEER_IDLE && !w->is_stopping);
+        if (w->is_stopping)
+            break;
+        end_overdue(w);
+        if (pm_reader_running(w->reader)) {
+            int rc = step(w, err);
+            if (rc)
+                return rc;
+        }
+    }
+    return 0;
+}
