@@ -16,7 +16,7 @@
 #include "proto/messages.h"
 
 #define PM_FRAME_HEADER_BYTES  16u
-#define PM_FRAME_RECORD_BYTES  (1u << 20)
+#define PM_FRAME_RECORD_BYTES  (4u << 20)
 #define PM_FRAME_PAYLOAD_BYTES (32u << 20)
 
 struct pm_header {

@@ -54,6 +54,25 @@ enum pm_msg_type {
     PM_MSG_BLOB_DATA = 53,
 };
 #define PM_CHUNK_BYTES (256u * 1024)
+const char *pm_msg_name(uint32_t type); /* "LEASE"; "?" when unknown */
+
+/* Limits of texts and lists in records, in bytes without NUL or elements. Who makes a record keeps to them.
+ */
+enum {
+    PM_LIMIT_NAME = 255,        /* peers, clients, readers, versions, finish reasons, codes */
+    PM_LIMIT_PATH = 4095,       /* names of documents, directories, idempotency keys */
+    PM_LIMIT_ERROR_TEXT = 1200, /* a struct pm_error's text after mending fits */
+    PM_LIMIT_REGION_TEXT = 1 << 20,
+    PM_LIMIT_DOCUMENT_PAGES = 50000,
+    PM_LIMIT_PAGE_CROPS = 20000, /* PM_SHEET_MAX_CROPS */
+    PM_LIMIT_PAGE_REGIONS = 20000,
+    PM_LIMIT_JOB_ERRORS = 1000,
+    PM_LIMIT_LIST_JOBS = 1000,
+    PM_LIMIT_BLOBS = 50000,
+    PM_LIMIT_HELD = 4096, /* leases of one peer */
+    PM_LIMIT_PEERS = 4096,
+    PM_LIMIT_INNER_RECORD = 3 << 20, /* a record inside a record: manifest, region_text */
+};
 
 enum pm_role { PM_ROLE_CLIENT = 1, PM_ROLE_LAYOUTD, PM_ROLE_WORKER, PM_ROLE_COLLECTOR, PM_ROLE_SUPERVISOR };
 const char *pm_role_name(uint32_t role);
@@ -108,7 +127,10 @@ struct pm_msg_ping {
 
 /* ---- service peers ---- */
 struct pm_msg_credit {
-    uint64_t granted; /* leases allowed since HELLO, in total */
+    /* Leases allowed since HELLO, in total, the leases named in HELLO's `held` counted as given already: the
+     * broker may send a lease while held_count + leases sent < granted. It starts at HELLO's credit; each
+     * lease that ends at the peer raises it by one. */
+    uint64_t granted;
 };
 
 struct pm_options {    /* of a job; travels in every lease */

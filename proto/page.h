@@ -110,6 +110,11 @@ struct pm_page_texts {
     struct pm_bytes *texts; /* each an encoded pm_region_text */
     uint32_t text_count;
 };
+/* The payload of an assemble-page lease: a msgpack array of bins. PM_EPROTO when it is anything else; decoded
+ * texts lie in the arena. */
+void pm_page_texts_encode(const struct pm_page_texts *texts, struct pm_buf *out); /* appends */
+int pm_page_texts_decode(const void *data, size_t bytes, struct pm_arena *arena, struct pm_page_texts *out,
+                         struct pm_error *err);
 
 /* The collector's page: what the document is put together from (a disk blob). */
 struct pm_out_line {
