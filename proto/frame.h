@@ -36,6 +36,10 @@ struct pm_message {
 void pm_header_put(const struct pm_header *h, uint8_t out[PM_FRAME_HEADER_BYTES]);
 int pm_header_get(const uint8_t *data, size_t bytes, struct pm_header *out, struct pm_error *err);
 
+/* Is this a place that a socket can bind or connect to? An ipc path longer than 107 bytes is PM_EINVAL with
+ * advice: the system would cut it silently. Schemes: ipc, tcp, inproc. */
+int pm_endpoint_check(const char *endpoint, struct pm_error *err);
+
 /* Sets what every socket of ours needs before bind or connect: LINGER 0, MAXMSGSIZE, HWMs, HEARTBEATs,
  * IMMEDIATE on connecting sockets, ROUTER_MANDATORY and HANDOVER off on ROUTERs. */
 int pm_socket_options(void *socket, int zmq_type, struct pm_error *err);
@@ -44,9 +48,15 @@ int pm_socket_options(void *socket, int zmq_type, struct pm_error *err);
  * taken off and dropped: count it; out->route still tells the sender), PM_EIO. */
 int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, struct pm_message *out,
                        struct pm_error *err);
-/* Sends without blocking: PM_EAGAIN (peer's queue is full: no credit left), PM_EGONE (unknown peer). Never
- * half a message. */
+/* Sends without blocking: PM_EAGAIN (peer's queue is full: no credit left), PM_EGONE (unknown peer),
+ * PM_ELIMIT (a field, the record or the payload is over its limit, or the type has no payload; nothing was
+ * sent). Never half a message. A DEALER passes route NULL. */
 int pm_message_send(void *socket, const uint8_t *route, size_t route_bytes, const struct pm_header *header,
                     const void *record, const void *payload, size_t payload_bytes, struct pm_error *err);
+
+/* As pm_message_send for a record that is encoded already (kept for sending again). */
+int pm_message_send_encoded(void *socket, const uint8_t *route, size_t route_bytes,
+                            const struct pm_header *header, const void *record, size_t record_bytes,
+                            const void *payload, size_t payload_bytes, struct pm_error *err);
 
 #endif
