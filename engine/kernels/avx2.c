@@ -1,0 +1,126 @@
+/* AVX2 and FMA: 4 rows x 24 outputs in 12 ymm sums; a 48-wide panel is two passes over its halves. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/vector_common.h"
+
+static const int32_t lane_masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+PM_INLINE __m256i first8(int n)
+{
+    n = n > 8 ? 8 : n;
+    return _mm256_loadu_si256((const __m256i *)(const void *)(lane_masks + 8 - n));
+}
+
+PM_INLINE __m256 v_lane_numbers(void)
+{
+    return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+PM_INLINE __m256 v_scale2(__m256 v, __m256 n)
+{
+    __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(bits));
+}
+
+PM_INLINE float v_hmax(__m256 v)
+{
+    __m128 a = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+
+PM_INLINE float v_hsum(__m256 v)
+{
+    __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+
+#define TILE_ROWS          4
+#define T_LOAD(p)          _mm256_loadu_ps(p)
+#define T_STORE(p, v)      _mm256_storeu_ps(p, v)
+#define T_SET1(x)          _mm256_set1_ps(x)
+#define T_FMA(a, b, c)     _mm256_fmadd_ps(a, b, c)
+#define T_ADD(a, b)        _mm256_add_ps(a, b)
+#define T_MAX(a, b)        _mm256_max_ps(a, b)
+#define T_LOAD_N(p, n)     _mm256_maskload_ps(p, first8(n))
+#define T_STORE_N(p, v, n) _mm256_maskstore_ps(p, first8(n), v)
+#define TV                 __m256
+#define TL                 8
+#define TILE(name)         name##_ymm
+#include "engine/kernels/gemm_tile.h"
+
+#define VF                 __m256
+#define VL                 8
+#define V_LOAD(p)          _mm256_loadu_ps(p)
+#define V_STORE(p, v)      _mm256_storeu_ps(p, v)
+#define V_SET1(x)          _mm256_set1_ps(x)
+#define V_ADD(a, b)        _mm256_add_ps(a, b)
+#define V_SUB(a, b)        _mm256_sub_ps(a, b)
+#define V_MUL(a, b)        _mm256_mul_ps(a, b)
+#define V_DIV(a, b)        _mm256_div_ps(a, b)
+#define V_MAX(a, b)        _mm256_max_ps(a, b)
+#define V_MIN(a, b)        _mm256_min_ps(a, b)
+#define V_FMA(a, b, c)     _mm256_fmadd_ps(a, b, c)
+#define V_FNMA(a, b, c)    _mm256_fnmadd_ps(a, b, c)
+#define V_LOAD_N(p, n)     _mm256_maskload_ps(p, first8(n))
+#define V_STORE_N(p, v, n) _mm256_maskstore_ps(p, first8(n), v)
+#define V_ROUND(v)         _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define V_SCALE2(v, n)     v_scale2(v, n)
+#define V_MASK             __m256
+#define V_GT(a, b)         _mm256_cmp_ps(a, b, _CMP_GT_OQ)
+#define V_BITS(m)          ((unsigned)_mm256_movemask_ps(m))
+#define V_BLEND(m, s, c)   _mm256_blendv_ps(c, s, m)
+#define V_HMAX(v)          v_hmax(v)
+#define V_HSUM(v)          v_hsum(v)
+#define V_BYTES(p)         _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define DW_BLOCK           8
+#include "engine/kernels/vector_body.h"
+
+static void avx2_gemm(const struct pm_gemm *g)
+{
+    for (int row = 0; row < g->rows; row += TILE_ROWS) {
+        int rows = g->rows - row < TILE_ROWS ? g->rows - row : TILE_ROWS;
+        switch (g->width) {
+        case 48:
+            rows3_ymm(g, row, rows, 0);
+            rows3_ymm(g, row, rows, 24);
+            break;
+        case 32:
+            rows2_ymm(g, row, rows, 0);
+            rows2_ymm(g, row, rows, 16);
+            break;
+        case 24:
+            rows3_ymm(g, row, rows, 0);
+            break;
+        case 16:
+            rows2_ymm(g, row, rows, 0);
+            break;
+        default:
+            rows1_ymm(g, row, rows, 0);
+            break;
+        }
+        if (g->act > PM_ACT_RELU)
+            finish_block(g, row, rows);
+    }
+}
+
+const struct pm_kernels pm_kernels_avx2 = {
+    .name = "avx2",
+    .gemm = avx2_gemm,
+    .depthwise = vec_depthwise,
+    .activate = vec_activate,
+    .scale_rows = vec_scale_rows,
+    .sum_rows = vec_sum_rows,
+    .max_2x2 = vec_max_2x2,
+    .normalise = vec_normalise,
+    .exp_row = vec_exp_row,
+    .softmax_step = vec_softmax_step,
+};
+#else
+typedef int pm_kernels_avx2_not_on_this_machine;
+#endif

@@ -1,0 +1,65 @@
+#include "engine/kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+const struct pm_kernels *pm_kernels_get(const char *name)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (has_avx512 && (!name || !strcmp(name, "avx512")))
+        return &pm_kernels_avx512;
+    if (has_avx2 && (!name || !strcmp(name, "avx2")))
+        return &pm_kernels_avx2;
+#endif
+    return !name || !strcmp(name, "plain") ? &pm_kernels_plain : NULL;
+}
+
+int pm_panel_width(int n, int panel)
+{
+    int rest = n - panel * PM_PANEL;
+    if (rest > 32)
+        return PM_PANEL;
+    return (rest + 7) / 8 * 8;
+}
+
+size_t pm_panel_floats(int n, size_t k)
+{
+    int last = (n - 1) / PM_PANEL;
+    return ((size_t)last * PM_PANEL + (size_t)pm_panel_width(n, last)) * (k + 1);
+}
+
+float *pm_panel_at(float *panels, int n, size_t k_total, int output, long k)
+{
+    int p = output / PM_PANEL;
+    float *panel = panels + (size_t)p * PM_PANEL * (k_total + 1);
+    return panel + (size_t)(k + 1) * (size_t)pm_panel_width(n, p) + output % PM_PANEL;
+}
+
+void pm_softmax_begin(struct pm_softmax_lanes *lanes, int rows)
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < 16; i++) {
+            lanes[r].max[i] = -INFINITY;
+            lanes[r].sum[i] = 0;
+            lanes[r].index[i] = 0;
+        }
+}
+
+void pm_softmax_end(const struct pm_softmax_lanes *lanes, int32_t *index_out, float *probability_out)
+{
+    int best = 0;
+    for (int i = 1; i < 16; i++)
+        if (lanes->max[i] > lanes->max[best] ||
+            (lanes->max[i] == lanes->max[best] && lanes->index[i] < lanes->index[best]))
+            best = i;
+    double sum = 0;
+    for (int i = 0; i < 16; i++)
+        if (lanes->sum[i] > 0)
+            sum += (double)lanes->sum[i] * exp((double)lanes->max[i] - (double)lanes->max[best]);
+    *index_out = lanes->index[best];
+    *probability_out = sum > 0 ? (float)(1.0 / sum) : 0.0f;
+}

@@ -1,0 +1,111 @@
+/* The arithmetic of the networks: one table of functions per instruction set, chosen at run time.
+ *
+ * Layouts. Pictures are NHWC: a pixel's channels lie together. Dense weights (linear layers, convolutions,
+ * transposed convolutions written as products) are in panels, the layout of the packed weight file
+ * (docs/weights.md): outputs are cut in panels of PM_PANEL = 48, the last one is 8, 16, 24, 32 or 48 wide, padded
+ * with zeros; a panel is [1 + K][width], its first row the bias. 48 = 3 x 16 lets 8 rows x 3 vectors of AVX-512
+ * stay in registers (24 sums), 4 rows x 3 vectors of AVX2 twice (12 sums), and divides the channel counts of
+ * the networks (48, 96, 192, 384), which 64 does not. Depthwise weights are [1 + kh * kw][channels padded to 16],
+ * the first row again the bias.
+ *
+ * Exactness: an output is one chain of multiply-adds in the order of k, whatever the number of rows, the tile or
+ * the thread: results never depend on company. Between instruction sets they differ by rounding.
+ *
+ * Ownership: nothing is kept. Threads: all functions are pure and reentrant. Errors: none; sizes are the
+ * caller's duty, checked when the weights were opened.
+ */
+#ifndef PM_ENGINE_KERNELS_KERNELS_H
+#define PM_ENGINE_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PM_PANEL = 48, PM_GEMM_TAPS = 3, PM_DW_TAPS = 7, PM_DW_LANES = 16 };
+
+enum pm_act {
+    PM_ACT_NONE,
+    PM_ACT_RELU,
+    PM_ACT_GELU,    /* 0.5 x (1 + erf(x / sqrt 2)), absolute error below 2e-6 */
+    PM_ACT_SWISH,   /* x / (1 + exp(-x)) */
+    PM_ACT_HSWISH,  /* x clamp(x + 3, 0, 6) / 6 */
+    PM_ACT_SIGMOID, /* 1 / (1 + exp(-x)) */
+};
+
+/* One panel of a product: out[r][0..columns) = act(bias + sum over taps and k of x[tap][r * x_stride + k] *
+ * panel) + residual[r]. A convolution of kh rows is kh taps: in NHWC the kw * channels inputs of one kernel row
+ * lie together, and x_stride is the horizontal stride in floats. Reads of x stay inside the k floats of each row
+ * and tap. */
+struct pm_gemm {
+    const float *x[PM_GEMM_TAPS];
+    size_t x_stride;
+    int taps, k;
+    const float *panel; /* [1 + taps * k][width] */
+    int width, columns; /* 8, 16, 24, 32 or 48; 1..width */
+    int rows;
+    enum pm_act act;
+    float *out; /* [rows], out_stride floats apart */
+    size_t out_stride;
+    const float *residual; /* NULL, or as out; added after act */
+    size_t residual_stride;
+};
+
+/* Outputs [x_begin, x_end) of one row of a depthwise convolution, zero padding of kw / 2 left and right; rows
+ * outside the picture are NULL. */
+struct pm_dw {
+    const float *in[PM_DW_TAPS]; /* [kh] input rows of in_width pixels */
+    int kh, kw, stride_x;
+    int in_width, channels;
+    const float *weights; /* [1 + kh * kw][channels padded to PM_DW_LANES] */
+    float *out;           /* pixel x_begin */
+    int x_begin, x_end;
+};
+
+/* Running best entry and sum of exponentials of one row of logits, in 16 lanes. */
+struct pm_softmax_lanes {
+    float max[16], sum[16];
+    int32_t index[16];
+};
+
+struct pm_kernels {
+    const char *name; /* "avx512", "avx2", "plain" */
+    void (*gemm)(const struct pm_gemm *g);
+    void (*depthwise)(const struct pm_dw *d);
+    void (*activate)(float *x, size_t n, enum pm_act act);
+    /* x[r][c] *= gate[c] */
+    void (*scale_rows)(float *x, int rows, int channels, const float *gate);
+    /* sum[c] += x[r][c], rows in order */
+    void (*sum_rows)(const float *x, int rows, int channels, float *sum);
+    /* out[r][0..channels) = the largest of a[r], a[r + 1], b[r], b[r + 1]: a 2x2 max pool of stride 1 */
+    void (*max_2x2)(const float *a, const float *b, int pixels, int channels, float *out, size_t out_stride);
+    /* out[i] = byte * (2 / 255) - 1 */
+    void (*normalise)(const uint8_t *bytes, size_t n, float *out);
+    /* x[i] = exp(x[i] - the largest) in place, returns their sum */
+    float (*exp_row)(float *x, int n);
+    /* Takes columns logits a row (first_index their class) into lanes[r]. */
+    void (*softmax_step)(const float *logits, size_t stride, int rows, int columns, int first_index,
+                         struct pm_softmax_lanes *lanes);
+};
+
+/* The best table this processor runs. name: NULL, or the table wanted ("plain" on any machine); NULL is returned
+ * when this processor or build does not have it. */
+const struct pm_kernels *pm_kernels_get(const char *name);
+
+/* The tables themselves; NULL-named slots do not exist in builds for other machines. */
+extern const struct pm_kernels pm_kernels_plain;
+#if defined(__x86_64__)
+extern const struct pm_kernels pm_kernels_avx2;
+extern const struct pm_kernels pm_kernels_avx512;
+#endif
+
+/* Floats of a packed panel matrix of n outputs over k inputs, and the width of its panel p. */
+int pm_panel_width(int n, int panel);
+size_t pm_panel_floats(int n, size_t k);
+
+/* Writes one value of W[n][k] (k < 0: the bias) into panel storage. */
+float *pm_panel_at(float *panels, int n, size_t k_total, int output, long k);
+
+void pm_softmax_begin(struct pm_softmax_lanes *lanes, int rows);
+/* Best class (the first on ties) and its probability. */
+void pm_softmax_end(const struct pm_softmax_lanes *lanes, int32_t *index_out, float *probability_out);
+
+#endif
