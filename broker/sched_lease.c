@@ -1,0 +1,504 @@
+/* Peers, leases and time: who may have how much, who is stuck, what comes back. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/sched_internal.h"
+
+#define SCAN_US 50000 /* leases are looked through this often at most */
+
+/* ---- back-off timers ---- */
+
+void pm_timer_add(struct pm_sched *s, int64_t when, uint64_t task)
+{
+    PM_GROW(s->timers, s->timer_count, s->timer_capacity);
+    size_t i = s->timer_count++;
+    while (i && s->timers[(i - 1) / 2].when > when) {
+        s->timers[i] = s->timers[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    s->timers[i] = (struct timer){when, task};
+}
+
+static uint64_t timer_pop(struct pm_sched *s)
+{
+    uint64_t task = s->timers[0].task;
+    struct timer last = s->timers[--s->timer_count];
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= s->timer_count)
+            break;
+        if (child + 1 < s->timer_count && s->timers[child + 1].when < s->timers[child].when)
+            child++;
+        if (s->timers[child].when >= last.when)
+            break;
+        s->timers[i] = s->timers[child];
+        i = child;
+    }
+    if (s->timer_count)
+        s->timers[i] = last;
+    return task;
+}
+
+/* ---- peers ---- */
+
+static struct peer *find_peer(const struct pm_sched *s, uint32_t id)
+{
+    for (size_t i = 0; i < s->peer_count; i++)
+        if (s->peers[i]->id == id)
+            return s->peers[i];
+    return NULL;
+}
+
+uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct pm_sched_peer *facts)
+{
+    s->now_us = now.us;
+    struct peer *p = pm_xalloc(sizeof *p);
+    p->id = s->next_peer++;
+    p->role = facts->role;
+    p->granted = facts->granted;
+    bool is_worker = facts->role == PM_ROLE_WORKER;
+    p->queue_count = is_worker ? facts->reader_count : 1;
+    p->queues = pm_xalloc((p->queue_count + 1) * sizeof *p->queues);
+    for (uint32_t i = 0; i < p->queue_count; i++)
+        p->queues[i] = is_worker ? pm_queue_of_reader(s, facts->readers[i])
+                                 : (facts->role == PM_ROLE_LAYOUTD ? QUEUE_LAYOUT : QUEUE_COLLECT);
+    PM_GROW(s->peers, s->peer_count, s->peer_capacity);
+    s->peers[s->peer_count++] = p;
+    return p->id;
+}
+
+void pm_sched_credit(struct pm_sched *s, uint32_t peer, uint64_t granted)
+{
+    struct peer *p = find_peer(s, peer);
+    if (p && granted > p->granted) /* cumulative: an old one is simply smaller */
+        p->granted = granted;
+}
+
+void pm_sched_alive(struct pm_sched *s, uint32_t peer)
+{
+    struct peer *p = find_peer(s, peer);
+    if (p)
+        p->stalled_us = 0;
+}
+
+uint32_t pm_sched_peer_leases(const struct pm_sched *s, uint32_t peer)
+{
+    const struct peer *p = find_peer(s, peer);
+    return p ? (uint32_t)p->lease_count : 0;
+}
+
+/* ---- leases ---- */
+
+uint32_t pm_task_cost(const struct ref *r)
+{
+    uint64_t pixels;
+    switch (r->kind) {
+    case PM_KIND_PAGE:
+        pixels = (uint64_t)r->page->width * r->page->height / 65536;
+        return pixels < 1 ? 1 : pixels > 100000 ? 100000 : (uint32_t)pixels;
+    case PM_KIND_REGION:
+        return r->page->regions[r->slot].cost;
+    default:
+        return 1;
+    }
+}
+
+static uint32_t current_attempt(const struct ref *r)
+{
+    return r->generation << 8 | r->t->issue;
+}
+
+static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct peer *p, const struct ref *r)
+{
+    struct lease *l = pm_xalloc(sizeof *l);
+    l->task = r->task;
+    l->peer = p->id;
+    l->cost = pm_task_cost(r);
+    l->sent_us = l->progress_us = now.us;
+    double predicted = s->us_per_cost[r->kind - 1] * l->cost;
+    l->stall_us = predicted * 4 > (double)s->config.stall_us ? (int64_t)(predicted * 4) : s->config.stall_us;
+    l->deadline_us = 120 * l->stall_us;
+    l->is_suspect = r->t->is_suspect;
+    if (r->kind == PM_KIND_PAGE)
+        l->reserved_bytes = (uint64_t)((double)r->page->width * r->page->height * s->bytes_per_pixel);
+    s->reserved_bytes += l->reserved_bytes;
+    p->has_suspect |= l->is_suspect;
+    PM_GROW(p->leases, p->lease_count, p->lease_capacity);
+    p->leases[p->lease_count++] = l;
+    pm_map_put(&s->leases, l->task, l);
+    s->stats.kinds[r->kind - 1].leased++;
+    r->t->state = TASK_LEASED;
+    return l;
+}
+
+void pm_lease_end(struct pm_sched *s, struct lease *l)
+{
+    struct peer *p = find_peer(s, l->peer);
+    if (p) {
+        size_t i = 0;
+        while (i < p->lease_count && p->leases[i] != l)
+            i++;
+        PM_ASSERT(i < p->lease_count);
+        p->leases[i] = p->leases[--p->lease_count];
+        if (l->is_suspect)
+            p->has_suspect = false; /* it was alone */
+    }
+    s->reserved_bytes -= l->reserved_bytes;
+    s->stats.kinds[pm_task_kind(l->task) - 1].leased--;
+    pm_map_remove(&s->leases, l->task);
+    free(l);
+}
+
+void pm_lease_revoke(struct pm_sched *s, uint64_t task, const char *reason)
+{
+    struct lease *l = pm_map_get(&s->leases, task);
+    if (!l)
+        return;
+    struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_REVOKE);
+    a->peer = l->peer;
+    a->task = l->task;
+    a->attempt = l->attempt;
+    a->reason = reason;
+    pm_lease_end(s, l);
+}
+
+bool pm_sched_is_current(const struct pm_sched *s, uint32_t peer, uint64_t task, uint32_t attempt)
+{
+    const struct lease *l = pm_map_get(&s->leases, task);
+    return l && l->peer == peer && l->attempt == attempt;
+}
+
+bool pm_sched_lease_facts(const struct pm_sched *s, uint64_t task, struct pm_lease_facts *out)
+{
+    const struct lease *l = pm_map_get(&s->leases, task);
+    struct ref r;
+    if (!l || !pm_sched_ref(s, task, &r))
+        return false;
+    *out = (struct pm_lease_facts){.epoch = l->epoch,
+                                   .deadline_us = (uint64_t)l->deadline_us,
+                                   .attempt = l->attempt,
+                                   .submit = &r.job->submit,
+                                   .record = r.page && r.page->record ? r.page->record : "",
+                                   .sheet = r.page && r.page->sheet ? r.page->sheet : ""};
+    return true;
+}
+
+/* Back to ready without blame. */
+static void give_back(struct pm_sched *s, struct lease *l)
+{
+    struct ref r;
+    bool is_known = pm_sched_ref(s, l->task, &r);
+    pm_lease_end(s, l);
+    if (is_known)
+        pm_task_ready(s, &r);
+}
+
+void pm_sched_lease_unsent(struct pm_sched *s, struct pm_now now, uint64_t task)
+{
+    s->now_us = now.us;
+    struct lease *l = pm_map_get(&s->leases, task);
+    if (!l)
+        return;
+    struct peer *p = find_peer(s, l->peer);
+    if (p && p->leased)
+        p->leased--;
+    s->stats.unsent++;
+    give_back(s, l);
+}
+
+void pm_sched_lease_impossible(struct pm_sched *s, struct pm_now now, uint64_t task, int code,
+                               const char *text)
+{
+    s->now_us = now.us;
+    struct lease *l = pm_map_get(&s->leases, task);
+    struct ref r;
+    if (!l || !pm_sched_ref(s, task, &r))
+        return;
+    struct peer *p = find_peer(s, l->peer);
+    if (p && p->leased)
+        p->leased--;
+    pm_lease_end(s, l);
+    pm_task_fail(s, now, &r, FAIL_INPUT, code, text);
+}
+
+void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enum pm_peer_end how)
+{
+    s->now_us = now.us;
+    struct peer *p = find_peer(s, peer);
+    if (!p)
+        return;
+    while (p->lease_count) {
+        struct lease *l = p->leases[p->lease_count - 1];
+        struct ref r;
+        if (how == PM_PEER_LEFT || !pm_sched_ref(s, l->task, &r)) {
+            give_back(s, l);
+            continue;
+        }
+        pm_lease_end(s, l);
+        pm_task_fail(s, now, &r, how == PM_PEER_CRASHED ? FAIL_CRASH : FAIL_KILL, PM_ECRASH,
+                     how == PM_PEER_CRASHED ? "the process working on it crashed"
+                                            : "the process working on it was killed");
+    }
+    for (size_t i = 0; i < s->peer_count; i++)
+        if (s->peers[i] == p)
+            s->peers[i] = s->peers[--s->peer_count];
+    free(p->leases);
+    free(p->queues);
+    free(p);
+}
+
+/* ---- reconnects ---- */
+
+bool pm_sched_held(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_held *held)
+{
+    s->now_us = now.us;
+    struct peer *p = find_peer(s, peer);
+    struct ref r;
+    struct lease *l = pm_map_get(&s->leases, held->task);
+    if (!p || !pm_sched_ref(s, held->task, &r))
+        return false;
+    if (l) {
+        bool is_its = l->peer == peer && l->attempt == held->attempt && l->epoch == held->epoch;
+        if (is_its)
+            l->progress_us = now.us;
+        return is_its;
+    }
+    /* Nobody has it. An earlier broker's lease is good while the page is still of the same generation; one of
+     * ours only when it was the last. */
+    if (r.t->state != TASK_READY && r.t->state != TASK_WAIT)
+        return false;
+    if (held->epoch > s->config.epoch || held->attempt >> 8 != r.generation ||
+        (held->epoch == s->config.epoch && held->attempt != current_attempt(&r)))
+        return false;
+    if (r.t->state == TASK_READY)
+        pm_task_unready(s, &r);
+    l = add_lease(s, now, p, &r);
+    l->epoch = held->epoch;
+    l->attempt = held->attempt;
+    s->stats.adopted++;
+    pm_job_run(s, now, r.job);
+    return true;
+}
+
+void pm_sched_unheld(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_held *held,
+                     uint32_t held_count)
+{
+    s->now_us = now.us;
+    struct peer *p = find_peer(s, peer);
+    for (size_t i = p ? p->lease_count : 0; i-- > 0;) {
+        struct lease *l = p->leases[i];
+        bool is_held = false;
+        for (uint32_t k = 0; k < held_count && !is_held; k++)
+            is_held = held[k].task == l->task && held[k].attempt == l->attempt && held[k].epoch == l->epoch;
+        if (!is_held)
+            give_back(s, l);
+    }
+}
+
+void pm_sched_beat(struct pm_sched *s, struct pm_now now, uint32_t peer, uint64_t task, uint32_t attempt)
+{
+    struct lease *l = pm_map_get(&s->leases, task);
+    if (l && l->peer == peer && l->attempt == attempt)
+        l->progress_us = now.us;
+}
+
+/* ---- time ---- */
+
+static void scan_leases(struct pm_sched *s, struct pm_now now)
+{
+    /* Ending a lease moves the map under a cursor: collect first. */
+    size_t cursor = 0, count = 0;
+    uint64_t task, *late = NULL;
+    size_t capacity = 0;
+    void *value;
+    while (pm_map_next(&s->leases, &cursor, &task, &value)) {
+        const struct lease *l = value;
+        if (now.us - l->progress_us > l->stall_us || now.us - l->sent_us > l->deadline_us + l->stall_us) {
+            PM_GROW(late, count, capacity);
+            late[count++] = task;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct lease *l = pm_map_get(&s->leases, late[i]);
+        struct ref r;
+        if (!l || !pm_sched_ref(s, late[i], &r))
+            continue;
+        bool is_stalled = now.us - l->progress_us > l->stall_us;
+        struct peer *p = find_peer(s, l->peer);
+        if (is_stalled && p && !p->stalled_us)
+            p->stalled_us = now.us;
+        *(is_stalled ? &s->stats.stalled : &s->stats.deadlines) += 1;
+        pm_lease_revoke(s, late[i], is_stalled ? "fenced" : "deadline");
+        pm_task_fail(s, now, &r, FAIL_TIMEOUT, PM_ETIMEOUT,
+                     is_stalled ? "the process working on it made no progress"
+                                : "it took longer than its deadline");
+    }
+    free(late);
+    for (size_t i = 0; i < s->peer_count; i++) {
+        struct peer *p = s->peers[i];
+        if (p->stalled_us && now.us - p->stalled_us > s->config.stall_us) {
+            p->stalled_us = now.us; /* again when even that does not help */
+            s->stats.kills++;
+            pm_actions_add(&s->actions, PM_ACTION_KILL)->peer = p->id;
+        }
+    }
+}
+
+void pm_sched_tick(struct pm_sched *s, struct pm_now now)
+{
+    /* When we ourselves did not run for long (suspended, stopped), nobody else is to blame. */
+    int64_t gap = s->scanned_us ? now.us - s->scanned_us : 0;
+    s->now_us = now.us;
+    while (s->timer_count && s->timers[0].when <= now.us) {
+        struct ref r;
+        if (pm_sched_ref(s, timer_pop(s), &r) && r.t->state == TASK_WAIT)
+            pm_task_ready(s, &r);
+    }
+    if (s->scanned_us && gap < SCAN_US)
+        return;
+    if (gap > s->config.stall_us / 2) {
+        size_t cursor = 0;
+        uint64_t task;
+        void *value;
+        while (pm_map_next(&s->leases, &cursor, &task, &value)) {
+            ((struct lease *)value)->progress_us += gap;
+            ((struct lease *)value)->sent_us += gap;
+        }
+        for (size_t i = 0; i < s->peer_count; i++)
+            s->peers[i]->stalled_us += s->peers[i]->stalled_us ? gap : 0;
+    }
+    s->scanned_us = now.us;
+    scan_leases(s, now);
+}
+
+int64_t pm_sched_next_us(const struct pm_sched *s, struct pm_now now)
+{
+    int64_t next = INT64_MAX;
+    if (s->timer_count)
+        next = s->timers[0].when;
+    if (s->leases.count || s->adopt_until_us > now.us) {
+        int64_t scan = now.us + 2 * SCAN_US;
+        next = scan < next ? scan : next;
+    }
+    return next;
+}
+
+size_t pm_sched_lease_count(const struct pm_sched *s)
+{
+    return s->leases.count;
+}
+
+/* ---- giving out work ---- */
+
+/* Page tasks wait while their crops would not fit, or while readers have plenty; one may always run. */
+static bool page_may_run(const struct pm_sched *s, const struct ref *r, uint64_t reader_room)
+{
+    if (!s->sheet_bytes && !s->reserved_bytes && !s->pages_in_readers)
+        return true;
+    uint64_t need = (uint64_t)((double)r->page->width * r->page->height * s->bytes_per_pixel);
+    if (s->sheet_bytes + s->reserved_bytes + need > s->config.pixel_budget_bytes)
+        return false;
+    uint64_t ready = 0;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
+        ready += s->queues[i]->ready[0];
+    return s->pages_in_readers < 2 || (ready < 64 + 2 * reader_room && s->pages_in_readers < 256);
+}
+
+static bool next_for(struct pm_sched *s, const struct peer *p, uint64_t reader_room, struct ref *out,
+                     uint32_t *queue_out)
+{
+    for (uint32_t i = 0; i < p->queue_count; i++) {
+        uint32_t queue = p->queues[(i + p->leased) % p->queue_count];
+        unsigned doors = 3;
+        if (!pm_queue_has(s, queue) || (queue == QUEUE_LAYOUT && s->is_draining))
+            continue;
+        bool found = pm_queue_next(s, queue, doors, out);
+        if (found && out->kind == PM_KIND_PAGE && !page_may_run(s, out, reader_room))
+            found = pm_queue_next(s, queue, 1, out);
+        if (found) {
+            *queue_out = queue;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct ref *r, uint32_t queue)
+{
+    pm_task_unready(s, r);
+    if (r->t->issue == 255) {
+        pm_task_fail(s, now, r, FAIL_INPUT, PM_ELIMIT, "it was leased 255 times without an end");
+        return false;
+    }
+    r->t->issue++;
+    struct lease *l = add_lease(s, now, p, r);
+    l->epoch = s->config.epoch;
+    l->attempt = current_attempt(r);
+    p->leased++;
+    pm_queue_charge(s, queue, r, l->cost);
+    pm_job_run(s, now, r->job);
+    struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_LEASE);
+    a->peer = p->id;
+    a->task = r->task;
+    a->job = r->job->id;
+    a->attempt = l->attempt;
+    return true;
+}
+
+void pm_sched_assign(struct pm_sched *s, struct pm_now now)
+{
+    s->now_us = now.us;
+    if (now.us < s->adopt_until_us)
+        return;
+    uint64_t reader_room = 0;
+    for (size_t i = 0; i < s->peer_count; i++)
+        if (s->peers[i]->role == PM_ROLE_WORKER)
+            reader_room +=
+                s->peers[i]->lease_count +
+                (s->peers[i]->granted > s->peers[i]->leased ? s->peers[i]->granted - s->peers[i]->leased : 0);
+    /* One lease a peer a round, so that the lines of one page spread over all readers. */
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t k = 0; k < s->peer_count; k++) {
+            struct peer *p = s->peers[(k + s->turn) % s->peer_count];
+            struct ref r;
+            uint32_t queue;
+            if (p->leased >= p->granted || p->has_suspect || p->stalled_us ||
+                !next_for(s, p, reader_room, &r, &queue))
+                continue;
+            if (r.t->is_suspect && p->lease_count)
+                continue; /* it must run alone: this peer empties first */
+            again |= grant(s, now, p, &r, queue);
+        }
+        s->turn++;
+    }
+}
+
+/* ---- figures ---- */
+
+void pm_sched_stats(const struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out)
+{
+    static const struct {
+        unsigned place, door;
+    } at[PM_SCHED_KINDS] = {
+        {SLOT_LAYOUT, 0}, {SLOT_LAYOUT, 1}, {SLOT_REGION, 0}, {SLOT_COLLECT, 0}, {SLOT_COLLECT, 1}};
+    *out = s->stats;
+    out->pixel_bytes = s->sheet_bytes + s->reserved_bytes;
+    size_t cursor = 0;
+    uint64_t id;
+    void *value;
+    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
+        const struct job *j = value;
+        for (unsigned k = 0; k < PM_SCHED_KINDS; k++) {
+            const struct place *p = &j->place[at[k].place];
+            if (!p->ready[at[k].door])
+                continue;
+            uint64_t age =
+                now.us > p->since_us[at[k].door] ? (uint64_t)(now.us - p->since_us[at[k].door]) : 0;
+            out->kinds[k].queued += p->ready[at[k].door];
+            if (age > out->kinds[k].oldest_us)
+                out->kinds[k].oldest_us = age;
+        }
+    }
+}

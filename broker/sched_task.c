@@ -1,0 +1,439 @@
+/* How tasks end: results, failures by class, and what follows from them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/sched_internal.h"
+
+/* ---- back-off ---- */
+
+static uint64_t next_random(struct pm_sched *s)
+{
+    uint64_t z = s->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* Doubles with every failure, half of it random, at most 30 s. The first try after a killed process is at
+ * once: the task had no part in it. */
+static int64_t back_off_us(struct pm_sched *s, enum fail_class why, unsigned fails)
+{
+    static const int64_t base_us[] = {
+        [FAIL_CRASH] = 50000,       [FAIL_KILL] = 50000,  [FAIL_TIMEOUT] = 200000,
+        [FAIL_RESOURCES] = 1000000, [FAIL_LOST] = 100000, [FAIL_OTHER] = 200000,
+    };
+    if (why == FAIL_KILL && fails <= 1)
+        return 0;
+    int64_t delay = base_us[why] << (fails > 10 ? 10 : fails - 1);
+    delay = delay / 2 + (int64_t)(next_random(s) % (uint64_t)(delay / 2 + 1));
+    return delay > 30000000 ? 30000000 : delay;
+}
+
+enum fail_class pm_fail_class(int code, bool is_final)
+{
+    if (is_final)
+        return FAIL_INPUT;
+    switch (code) {
+    case PM_EINVAL:
+    case PM_EFORMAT:
+    case PM_ELIMIT:
+    case PM_EUNSUPPORTED:
+    case PM_EPASSWORD:
+        return FAIL_INPUT;
+    case PM_ENOTFOUND:
+        return FAIL_LOST;
+    case PM_ECRASH:
+        return FAIL_CRASH;
+    case PM_ETIMEOUT:
+        return FAIL_TIMEOUT;
+    case PM_ENOMEM:
+    case PM_ENOSPC:
+    case PM_EBUSY:
+        return FAIL_RESOURCES;
+    default:
+        return FAIL_OTHER;
+    }
+}
+
+/* ---- pages and jobs that may be complete ---- */
+
+/* After costs and final states are known: counts, and readies what is not final. */
+void pm_page_begin_regions(struct pm_sched *s, struct job *j, struct page *p)
+{
+    p->stage = PM_STAGE_REGIONS;
+    s->sheet_bytes += p->sheet_bytes;
+    s->pages_in_readers++;
+    p->cursor = p->region_count;
+    p->regions_open = p->regions_wanted = p->regions_failed = p->regions_ready = 0;
+    for (uint32_t i = 0; i < p->region_count; i++) {
+        struct region *r = &p->regions[i];
+        if (!r->cost)
+            continue;
+        p->regions_wanted++;
+        j->regions++;
+        if (r->t.state == TASK_DONE) {
+            j->regions_done++;
+        } else if (r->t.state == TASK_FAILED) {
+            j->regions_failed++;
+            p->regions_failed++;
+        } else {
+            p->regions_open++;
+            struct ref ref = pm_ref_of(j, p, i);
+            pm_task_ready(s, &ref);
+        }
+    }
+}
+
+void pm_page_check(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p)
+{
+    (void)now;
+    if (p->stage == PM_STAGE_REGIONS && !p->regions_open && p->assemble.state == TASK_NONE) {
+        struct ref r = pm_ref_of(j, p, PM_TASK_SLOT_ASSEMBLE);
+        pm_task_ready(s, &r);
+    }
+}
+
+void pm_job_check(struct pm_sched *s, struct pm_now now, struct job *j)
+{
+    if (!j->is_open || j->pages_open || j->state > PM_JOB_RUNNING || j->doc.state != TASK_NONE)
+        return;
+    if (j->pages_failed == j->page_count) {
+        char *code = j->error_code, *text = j->error_text; /* the first page's, kept when it failed */
+        j->error_code = j->error_text = NULL;
+        pm_job_finish(s, now, j, PM_JOB_FAILED, code ? code : "internal",
+                      text ? text : "no page could be read", NULL);
+        free(code);
+        free(text);
+        return;
+    }
+    struct ref r = pm_ref_of(j, NULL, PM_TASK_SLOT_ASSEMBLE);
+    pm_task_ready(s, &r);
+}
+
+static void drop_regions(struct page *p)
+{
+    free(p->regions);
+    p->regions = NULL;
+    p->region_count = 0;
+}
+
+/* ---- failures ---- */
+
+static void page_failed(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p,
+                        const char *code, const char *text, unsigned fails)
+{
+    if (p->stage == PM_STAGE_DONE) { /* its result was lost */
+        j->pages_done--;
+        j->pages_open++;
+    } else {
+        pm_page_stop(s, j, p, "failed");
+    }
+    if (p->stage != PM_STAGE_LAYOUT) { /* its regions no longer count: the page as a whole failed */
+        uint32_t open = p->stage == PM_STAGE_REGIONS ? p->regions_open : 0;
+        j->regions -= p->regions_wanted;
+        j->regions_failed -= p->regions_failed;
+        j->regions_done -= p->regions_wanted - p->regions_failed - open;
+    }
+    pm_page_forget_sheet(s, p);
+    drop_regions(p);
+    p->stage = PM_STAGE_FAILED;
+    p->regions_wanted = p->regions_failed = 0;
+    j->pages_open--;
+    j->pages_failed++;
+    if (!j->error_code) {
+        j->error_code = pm_xstrdup(code);
+        j->error_text = pm_xstrdup(text);
+    }
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_PAGE_FAIL, j->id);
+    op->page = p->page;
+    op->code = pm_actions_text(&s->actions, code);
+    op->text = pm_actions_text(&s->actions, text);
+    op->fails = fails;
+    pm_sched_event(s, j, PM_EVENT_PAGE, p, 0, NULL, text);
+    pm_job_check(s, now, j);
+}
+
+static void region_failed(struct pm_sched *s, struct pm_now now, const struct ref *r, const char *code,
+                          const char *text)
+{
+    struct page *p = r->page;
+    p->regions_open--;
+    p->regions_failed++;
+    r->job->regions_failed++;
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_REGION_FAIL, r->job->id);
+    op->page = p->page;
+    op->region = r->slot;
+    op->code = pm_actions_text(&s->actions, code);
+    op->text = pm_actions_text(&s->actions, text);
+    op->fails = r->t->fails;
+    pm_sched_event(s, r->job, PM_EVENT_PROGRESS, p, r->slot, NULL, NULL);
+    pm_page_check(s, now, r->job, p);
+}
+
+static void fail_for_good(struct pm_sched *s, struct pm_now now, const struct ref *r, int code,
+                          const char *text)
+{
+    r->t->state = TASK_FAILED;
+    s->stats.kinds[r->kind - 1].failed++;
+    const char *name = pm_err_name(code);
+    if (r->kind == PM_KIND_REGION)
+        region_failed(s, now, r, name, text);
+    else if (r->page)
+        page_failed(s, now, r->job, r->page, name, text, r->t->fails);
+    else
+        pm_job_finish(s, now, r->job, PM_JOB_FAILED, name, text, NULL);
+}
+
+/* The crop sheet is gone (a reboot empties tmpfs): what was not assembled is made again from the source. */
+void pm_page_rerun(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p, const char *why)
+{
+    s->stats.lost_inputs++;
+    if (++p->reruns > 3) {
+        page_failed(s, now, j, p, "not-found", "the page's crops were lost again and again", p->reruns);
+        return;
+    }
+    s->stats.page_reruns++;
+    j->retries++;
+    pm_sched_event(s, j, PM_EVENT_RETRY, p, 0, NULL, why);
+    pm_page_reset(s, j, p);
+}
+
+void pm_sched_page_lost(struct pm_sched *s, struct pm_now now, uint64_t job, uint32_t page)
+{
+    s->now_us = now.us;
+    struct job *j = pm_sched_find(s, job);
+    struct page *p = j && j->state <= PM_JOB_RUNNING ? pm_job_page(j, page) : NULL;
+    if (!p || p->stage == PM_STAGE_LAYOUT || p->stage == PM_STAGE_FAILED)
+        return;
+    if (p->stage == PM_STAGE_DONE) {
+        struct ref doc = pm_ref_of(j, NULL, PM_TASK_SLOT_ASSEMBLE);
+        pm_task_stop(s, &doc, "fenced");
+    }
+    pm_page_rerun(s, now, j, p, "what was made of the page is gone");
+}
+
+/* The lease has ended already; the task's state is still LEASED. */
+void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, enum fail_class why, int code,
+                  const char *text)
+{
+    struct tries *t = r->t;
+    t->state = TASK_NONE;
+    if (why == FAIL_LOST && (r->kind == PM_KIND_REGION || r->kind == PM_KIND_ASSEMBLE_PAGE)) {
+        pm_page_rerun(s, now, r->job, r->page, text);
+        return;
+    }
+    t->fails += t->fails < 255;
+    t->crashes += why == FAIL_CRASH && t->crashes < 255;
+    t->is_suspect |= why == FAIL_CRASH || why == FAIL_TIMEOUT || (why == FAIL_KILL && t->fails > 1);
+    s->stats.crashes += why == FAIL_CRASH || why == FAIL_KILL;
+    if (why == FAIL_INPUT) {
+        fail_for_good(s, now, r, code, text);
+        return;
+    }
+    char full[600];
+    if (t->crashes >= s->config.max_crashes) {
+        s->stats.quarantined++;
+        snprintf(full, sizeof full, "set aside: it ended its process %u times (%s)", t->crashes, text);
+        fail_for_good(s, now, r, PM_ECRASH, full);
+        return;
+    }
+    if (t->fails >= s->config.max_attempts) {
+        snprintf(full, sizeof full, "%u attempts failed, the last one: %s", t->fails, text);
+        fail_for_good(s, now, r, code, full);
+        return;
+    }
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_TRIES, r->job->id);
+    op->task = r->task;
+    op->fails = t->fails;
+    op->crashes = t->crashes;
+    op->is_suspect = t->is_suspect;
+    r->job->retries++;
+    s->stats.kinds[r->kind - 1].retried++;
+    pm_sched_event(s, r->job, PM_EVENT_RETRY, r->page, r->kind == PM_KIND_REGION ? r->slot + 1 : 0, NULL,
+                   text);
+    int64_t delay = back_off_us(s, why, t->fails);
+    if (!delay) {
+        pm_task_ready(s, r);
+        return;
+    }
+    t->state = TASK_WAIT;
+    pm_timer_add(s, now.us + delay, r->task);
+}
+
+/* ---- results ---- */
+
+static int open_done(struct pm_sched *s, struct pm_now now, struct job *j, const struct pm_msg_result *m,
+                     struct pm_error *err)
+{
+    if (!m->page_count || m->page_count > PM_TASK_MAX_PAGE)
+        return pm_fail(err, PM_EPROTO, "open said %u pages", m->page_count);
+    for (uint32_t i = 0; i < m->page_count; i++)
+        if (!m->pages[i].page || m->pages[i].page > PM_TASK_MAX_PAGE ||
+            (i && m->pages[i].page <= m->pages[i - 1].page))
+            return pm_fail(err, PM_EPROTO, "open listed page %u out of order or range", m->pages[i].page);
+    j->open.state = TASK_DONE;
+    j->is_open = true;
+    j->page_count = j->pages_open = j->pages_total = m->page_count;
+    j->pages = pm_xalloc(m->page_count * sizeof *j->pages);
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_OPEN, j->id);
+    op->document_pages = m->document_pages;
+    op->pages = m->pages;
+    op->page_count = m->page_count;
+    for (uint32_t i = 0; i < m->page_count; i++) {
+        const struct pm_found_page *from = &m->pages[i];
+        j->pages[i] = (struct page){
+            .page = from->page, .width = from->width, .height = from->height, .stage = PM_STAGE_LAYOUT};
+        struct ref r = pm_ref_of(j, &j->pages[i], PM_TASK_SLOT_PAGE);
+        pm_task_ready(s, &r);
+    }
+    pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
+    (void)now;
+    return 0;
+}
+
+static int page_laid(struct pm_sched *s, struct pm_now now, const struct ref *r,
+                     const struct pm_msg_result *m, struct pm_error *err)
+{
+    struct page *p = r->page;
+    if (m->cost_count > PM_TASK_MAX_REGIONS)
+        return pm_fail(err, PM_ELIMIT, "page %u has %u regions; the limit is %u", p->page, m->cost_count,
+                       PM_TASK_MAX_REGIONS);
+    if (!m->record || !*m->record)
+        return pm_fail(err, PM_EPROTO, "layout of page %u came without its record", p->page);
+    uint64_t pixels = (uint64_t)p->width * p->height;
+    if (pixels)
+        s->bytes_per_pixel += 0.1 * ((double)m->sheet_bytes / (double)pixels - s->bytes_per_pixel);
+    p->layout.state = TASK_DONE;
+    p->record = pm_xstrdup(m->record);
+    p->sheet = pm_xstrdup(m->sheet ? m->sheet : "");
+    p->sheet_bytes = m->sheet_bytes;
+    p->region_count = m->cost_count;
+    p->regions = pm_xalloc(m->cost_count * sizeof *p->regions + 1);
+    for (uint32_t i = 0; i < m->cost_count; i++)
+        p->regions[i].cost = m->costs[i];
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_PAGE_LAID, r->job->id);
+    op->page = p->page;
+    op->record = m->record;
+    op->sheet = m->sheet ? m->sheet : "";
+    op->bytes = m->sheet_bytes;
+    op->costs = m->costs;
+    op->cost_count = m->cost_count;
+    pm_page_begin_regions(s, r->job, p);
+    pm_sched_event(s, r->job, PM_EVENT_PROGRESS, p, 0, NULL, NULL);
+    pm_page_check(s, now, r->job, p);
+    return 0;
+}
+
+static int region_done(struct pm_sched *s, struct pm_now now, const struct ref *r,
+                       const struct pm_msg_result *m, struct pm_error *err)
+{
+    if (!m->text.size)
+        return pm_fail(err, PM_EPROTO, "the text of a region is missing");
+    r->t->state = TASK_DONE;
+    r->page->regions_open--;
+    r->job->regions_done++;
+    s->stats.regions_done++;
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_REGION_DONE, r->job->id);
+    op->page = r->page->page;
+    op->region = r->slot;
+    op->data = m->text;
+    pm_sched_event(s, r->job, PM_EVENT_PROGRESS, r->page, r->slot + 1, NULL, NULL);
+    pm_page_check(s, now, r->job, r->page);
+    return 0;
+}
+
+static int page_assembled(struct pm_sched *s, struct pm_now now, const struct ref *r,
+                          const struct pm_msg_result *m, struct pm_error *err)
+{
+    struct page *p = r->page;
+    struct job *j = r->job;
+    if (!m->blob || !*m->blob)
+        return pm_fail(err, PM_EPROTO, "page %u was assembled without a blob", p->page);
+    p->assemble.state = TASK_DONE;
+    pm_page_forget_sheet(s, p);
+    drop_regions(p);
+    p->stage = PM_STAGE_DONE;
+    j->pages_open--;
+    j->pages_done++;
+    s->stats.pages_done++;
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_PAGE_DONE, j->id);
+    op->page = p->page;
+    op->blob = m->blob;
+    op->blobs = m->blobs;
+    op->blob_count = m->blob_count;
+    op->failed = p->regions_failed;
+    op->bytes = p->regions_wanted;
+    pm_sched_event(s, j, PM_EVENT_PAGE, p, 0, m->blob, NULL);
+    pm_job_check(s, now, j);
+    return 0;
+}
+
+static int document_assembled(struct pm_sched *s, struct pm_now now, struct job *j,
+                              const struct pm_msg_result *m, struct pm_error *err)
+{
+    if (!m->manifest.size)
+        return pm_fail(err, PM_EPROTO, "the document was assembled without a manifest");
+    j->doc.state = TASK_DONE;
+    free(j->error_code);
+    free(j->error_text);
+    j->error_code = j->error_text = NULL;
+    pm_job_finish(s, now, j, PM_JOB_DONE, NULL, NULL, m);
+    return 0;
+}
+
+static void learn_speed(struct pm_sched *s, const struct ref *r, uint32_t cost, uint64_t run_us)
+{
+    double *speed = &s->us_per_cost[r->kind - 1];
+    double seen = (double)run_us / cost;
+    *speed = *speed > 0 ? *speed + 0.1 * (seen - *speed) : seen;
+}
+
+int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_msg_result *m,
+                    struct pm_error *err)
+{
+    s->now_us = now.us;
+    struct lease *l = pm_map_get(&s->leases, m->task);
+    struct ref r;
+    if (!l || l->peer != peer || l->attempt != m->attempt || l->epoch != m->epoch ||
+        !pm_sched_ref(s, m->task, &r)) {
+        s->stats.fenced++;
+        return pm_fail(err, PM_EGONE, "attempt %u of task %llx is not the current one", m->attempt,
+                       (unsigned long long)m->task);
+    }
+    uint32_t cost = l->cost;
+    pm_lease_end(s, l);
+    if (m->error_code && *m->error_code) {
+        int code = pm_err_from_name(m->error_code);
+        pm_task_fail(s, now, &r, pm_fail_class(code, m->is_final_error), code, m->error_text);
+        return 0;
+    }
+    int rc = 0;
+    switch (r.kind) {
+    case PM_KIND_OPEN:
+        rc = open_done(s, now, r.job, m, err);
+        break;
+    case PM_KIND_PAGE:
+        rc = page_laid(s, now, &r, m, err);
+        break;
+    case PM_KIND_REGION:
+        rc = region_done(s, now, &r, m, err);
+        break;
+    case PM_KIND_ASSEMBLE_PAGE:
+        rc = page_assembled(s, now, &r, m, err);
+        break;
+    case PM_KIND_ASSEMBLE_DOC:
+        rc = document_assembled(s, now, r.job, m, err);
+        break;
+    }
+    if (rc) {
+        s->stats.protocol_errors++;
+        struct pm_error local;
+        pm_fail(&local, PM_EPROTO, "%s", err ? err->text : "an impossible result");
+        pm_task_fail(s, now, &r, rc == PM_ELIMIT ? FAIL_INPUT : FAIL_OTHER, rc, local.text);
+        return PM_EPROTO;
+    }
+    s->stats.kinds[r.kind - 1].done++;
+    learn_speed(s, &r, cost, m->run_us);
+    return 0;
+}
