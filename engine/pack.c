@@ -1,6 +1,7 @@
 #include "engine/pack.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -67,7 +68,8 @@ int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, cons
 
 static int bad(const struct pm_pack *p, struct pm_error *err, const char *why)
 {
-    return pm_fail(err, PM_EFORMAT, "%s: %s: not a packed weight file of this version, or damaged", p->name, why);
+    return pm_fail(err, PM_EFORMAT, "%s: %s: not a packed weight file of this version, or damaged", p->name,
+                   why);
 }
 
 /* Offsets of the header, checked against the file and each other. */
@@ -76,24 +78,26 @@ struct header {
     uint32_t count, names_bytes, meta_bytes;
 };
 
-static int read_header(const struct pm_pack *p, const uint8_t *d, size_t bytes, struct header *h, struct pm_error *err)
+static int read_header(const struct pm_pack *p, const uint8_t *d, size_t bytes, struct header *h,
+                       struct pm_error *err)
 {
     if (bytes < DATA_OFFSET || memcmp(d, magic, sizeof magic))
         return bad(p, err, "it does not begin like one");
     if (get_le(d + 8, 4) != PM_PACK_VERSION || get_le(d + 12, 4) != HEADER_BYTES)
-        return pm_fail(err, PM_EFORMAT, "%s: weight file version %u; this program reads version %d: pack it again",
-                       p->name, (unsigned)get_le(d + 8, 4), PM_PACK_VERSION);
+        return pm_fail(err, PM_EFORMAT,
+                       "%s: weight file version %u; this program reads version %d: pack it again", p->name,
+                       (unsigned)get_le(d + 8, 4), PM_PACK_VERSION);
     if (get_le(d + 16, 8) != bytes)
-        return pm_fail(err, PM_EFORMAT, "%s: %zu bytes, should be %llu: the file is cut short or damaged", p->name,
-                       bytes, (unsigned long long)get_le(d + 16, 8));
+        return pm_fail(err, PM_EFORMAT, "%s: %zu bytes, should be %llu: the file is cut short or damaged",
+                       p->name, bytes, (unsigned long long)get_le(d + 16, 8));
     h->index_offset = get_le(d + 24, 8);
     h->index_bytes = get_le(d + 32, 8);
     h->data_offset = get_le(d + 40, 8);
     h->count = (uint32_t)get_le(d + 48, 4);
     h->names_bytes = (uint32_t)get_le(d + 52, 4);
     h->meta_bytes = (uint32_t)get_le(d + 56, 4);
-    if (h->index_offset > bytes || h->index_bytes != bytes - h->index_offset || h->data_offset > h->index_offset ||
-        h->data_offset < HEADER_BYTES)
+    if (h->index_offset > bytes || h->index_bytes != bytes - h->index_offset ||
+        h->data_offset > h->index_offset || h->data_offset < HEADER_BYTES)
         return bad(p, err, "its parts do not fit into the file");
     if (h->index_bytes != (uint64_t)h->count * ENTRY_BYTES + h->names_bytes + h->meta_bytes)
         return bad(p, err, "its index has another size than it says");
@@ -108,8 +112,8 @@ static int read_header(const struct pm_pack *p, const uint8_t *d, size_t bytes, 
     return 0;
 }
 
-static int read_entry(const struct pm_pack *p, const uint8_t *d, const struct header *h, uint32_t i, uint64_t *free_from,
-                      struct pm_pack_tensor *out, struct pm_error *err)
+static int read_entry(const struct pm_pack *p, const uint8_t *d, const struct header *h, uint32_t i,
+                      uint64_t *free_from, struct pm_pack_tensor *out, struct pm_error *err)
 {
     const uint8_t *e = d + h->index_offset + (uint64_t)i * ENTRY_BYTES;
     const uint8_t *names = d + h->index_offset + (uint64_t)h->count * ENTRY_BYTES;
@@ -118,23 +122,24 @@ static int read_entry(const struct pm_pack *p, const uint8_t *d, const struct he
         memchr(names + name_offset, 0, name_bytes))
         return bad(p, err, "a tensor has no proper name");
     struct pm_tensor *t = &out->tensor;
-    *t = (struct pm_tensor){.name = (const char *)names + name_offset, .dtype = (enum pm_dtype)e[6], .rank = e[8]};
+    *t = (struct pm_tensor){
+        .name = (const char *)names + name_offset, .dtype = (enum pm_dtype)e[6], .rank = e[8]};
     out->layout = (enum pm_layout)e[7];
     if (e[6] >= PM_DTYPE_COUNT || e[7] >= PM_LAYOUT_COUNT || t->rank > PM_TENSOR_RANK_MAX)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: type %d, layout %d, rank %d are not known", p->name, t->name,
-                       e[6], e[7], t->rank);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: type %d, layout %d, rank %d are not known",
+                       p->name, t->name, e[6], e[7], t->rank);
     for (int k = 0; k < t->rank; k++)
         t->shape[k] = get_le(e + 32 + 8 * k, 8);
     uint64_t offset = get_le(e + 16, 8);
     t->bytes = get_le(e + 24, 8);
     int64_t want = pm_pack_bytes(t->dtype, out->layout, t->rank, t->shape);
     if (want < 0 || (uint64_t)want != t->bytes)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: %llu bytes do not fit its shape", p->name, t->name,
-                       (unsigned long long)t->bytes);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: %llu bytes do not fit its shape", p->name,
+                       t->name, (unsigned long long)t->bytes);
     if (offset % PM_PACK_ALIGN || offset < *free_from || offset > h->index_offset ||
         t->bytes > h->index_offset - offset)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: its data lies outside the file or over another's", p->name,
-                       t->name);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: its data lies outside the file or over another's",
+                       p->name, t->name);
     t->data = d + offset;
     *free_from = offset + t->bytes;
     return 0;
@@ -162,7 +167,8 @@ static int read_all(struct pm_pack *p, const uint8_t *d, size_t bytes, struct pm
     return 0;
 }
 
-int pm_pack_parse(const char *name, const uint8_t *data, size_t bytes, struct pm_pack **out, struct pm_error *err)
+int pm_pack_parse(const char *name, const uint8_t *data, size_t bytes, struct pm_pack **out,
+                  struct pm_error *err)
 {
     struct pm_pack *p = pm_xalloc(sizeof *p);
     p->name = pm_xstrdup(name);
@@ -217,8 +223,8 @@ int pm_pack_verify(const char *path, struct pm_error *err)
     uint8_t hash[PM_HASH_BYTES];
     pm_hash(p->map + from, (size_t)(to - from), hash);
     if (memcmp(hash, p->map + 96, sizeof hash))
-        rc = pm_fail(err, PM_EFORMAT, "%s: the checksum of the weights is wrong: the file is damaged, install it again",
-                     path);
+        rc = pm_fail(err, PM_EFORMAT,
+                     "%s: the checksum of the weights is wrong: the file is damaged, install it again", path);
     pm_pack_free(&p);
     return rc;
 }
@@ -243,23 +249,24 @@ const char *pm_pack_meta(const struct pm_pack *pack)
     return pack->meta;
 }
 
-int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dtype, enum pm_layout layout, int rank,
-                 const uint64_t *shape, const void **data_out, struct pm_error *err)
+int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dtype, enum pm_layout layout,
+                 int rank, const uint64_t *shape, const void **data_out, struct pm_error *err)
 {
     *data_out = NULL;
     const struct pm_pack_tensor *p = pm_pack_find(pack, name);
     if (!p)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %s is missing: these are the weights of another model", pack->name,
-                       name);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %s is missing: these are the weights of another model",
+                       pack->name, name);
     if (p->tensor.dtype != dtype || p->layout != layout)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: type %s in layout %d, needed are %s in layout %d", pack->name,
-                       name, pm_dtype_name(p->tensor.dtype), (int)p->layout, pm_dtype_name(dtype), (int)layout);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: type %s in layout %d, needed are %s in layout %d",
+                       pack->name, name, pm_dtype_name(p->tensor.dtype), (int)p->layout, pm_dtype_name(dtype),
+                       (int)layout);
     bool same = p->tensor.rank == rank;
     for (int i = 0; same && i < rank; i++)
         same = p->tensor.shape[i] == shape[i];
     if (!same)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: its shape is not the one that this network has", pack->name,
-                       name);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: its shape is not the one that this network has",
+                       pack->name, name);
     *data_out = p->tensor.data;
     return 0;
 }
@@ -294,21 +301,23 @@ int pm_pack_writer_open(const char *path, struct pm_pack_writer **out, struct pm
     w->temporary = pm_xprintf("%s.%ld.tmp", path, (long)getpid());
     pm_hasher_start(&w->hasher);
     w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int rc = w->fd < 0 ? pm_fail_errno(err, "cannot create %s", w->temporary) : emit(w, zeros, sizeof zeros, err);
+    int rc =
+        w->fd < 0 ? pm_fail_errno(err, "cannot create %s", w->temporary) : emit(w, zeros, sizeof zeros, err);
     if (rc)
         pm_pack_writer_free(&w);
     *out = w;
     return rc;
 }
 
-int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype, enum pm_layout layout, int rank,
-                       const uint64_t *shape, const void *data, struct pm_error *err)
+int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype, enum pm_layout layout,
+                       int rank, const uint64_t *shape, const void *data, struct pm_error *err)
 {
     static const uint8_t zeros[PM_PACK_ALIGN];
     int64_t bytes = pm_pack_bytes(dtype, layout, rank, shape);
     size_t name_bytes = strlen(name);
     if (bytes < 0 || !name_bytes || name_bytes > NAME_LIMIT)
-        return pm_fail(err, PM_EINVAL, "%s: tensor %.200s: impossible shape, type, layout or name", w->path, name);
+        return pm_fail(err, PM_EINVAL, "%s: tensor %.200s: impossible shape, type, layout or name", w->path,
+                       name);
     int rc = emit(w, zeros, (size_t)(-w->end % PM_PACK_ALIGN), err);
     if (rc)
         return rc;

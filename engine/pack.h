@@ -1,23 +1,27 @@
-/* The packed weight file: tensors in the layouts that the kernels read, so that a model is opened by mapping it and
- * every process shares one copy. Format version 1, little-endian (docs/weights.md has the same in prose).
+/* The packed weight file: tensors in the layouts that the kernels read, so that a model is opened by mapping
+ * it and every process shares one copy. Format version 1, little-endian (docs/weights.md has the same in
+ * prose).
  *
- *     0      8      12      16       24       32        40      48     52      56     60    64          96        128
+ *     0      8      12      16       24       32        40      48     52      56     60    64          96
+ * 128
  *     +------+------+-------+--------+--------+---------+-------+------+-------+------+-----+-----------+---------+
- *     |magic |u32   |u32    |u64     |u64     |u64      |u64    |u32   |u32    |u32   |u32  |BLAKE2b-256|BLAKE2b- |
- *     |PMWEIGHT     |header |file    |index   |index    |data   |tensor|names  |meta  |0    |of the     |256 of   |
- *     |      |version bytes |bytes   |offset  |bytes    |offset |count |bytes  |bytes |     |index      |the data |
+ *     |magic |u32   |u32    |u64     |u64     |u64      |u64    |u32   |u32    |u32   |u32
+ * |BLAKE2b-256|BLAKE2b- | |PMWEIGHT     |header |file    |index   |index    |data   |tensor|names  |meta  |0
+ * |of the     |256 of   | |      |version bytes |bytes   |offset  |bytes    |offset |count |bytes  |bytes |
+ * |index      |the data |
  *     +------+------+-------+--------+--------+---------+-------+------+-------+------+-----+-----------+---------+
- *     | zeros up to data offset (4096)                                                                            |
+ *     | zeros up to data offset (4096) |
  *     +-----------------------------------------------------------------------------------------------------------+
- *     | data: tensors, each at a multiple of 64 bytes, in the order of the index, gaps zero                       |
+ *     | data: tensors, each at a multiple of 64 bytes, in the order of the index, gaps zero |
  *     +-----------------------------------------------------------------------------------------------------------+
- *     | index: count entries of 128 bytes, then names (each ended by NUL), then meta (JSON text)                  |
+ *     | index: count entries of 128 bytes, then names (each ended by NUL), then meta (JSON text) |
  *     +-----------------------------------------------------------------------------------------------------------+
- *     entry: u32 name offset, u16 name bytes, u8 dtype, u8 layout, u8 rank, 7 zeros, u64 data offset in the file,
- *            u64 data bytes, u64 shape[6], 48 zeros
+ *     entry: u32 name offset, u16 name bytes, u8 dtype, u8 layout, u8 rank, 7 zeros, u64 data offset in the
+ * file, u64 data bytes, u64 shape[6], 48 zeros
  *
- * The index hash covers bytes 0..63 of the header and the whole index; it is checked by every open (microseconds).
- * The data hash is checked by pm_pack_verify only (a second a gigabyte); open checks every offset, size and layout.
+ * The index hash covers bytes 0..63 of the header and the whole index; it is checked by every open
+ * (microseconds). The data hash is checked by pm_pack_verify only (a second a gigabyte); open checks every
+ * offset, size and layout.
  *
  * Ownership: pm_pack_open owns the map, tensors are views of it. Threads: read-only after opening. Errors:
  * PM_EFORMAT names the file, the tensor and the reason; PM_ENOTFOUND, PM_EIO; PM_ENOSPC from the writer.
@@ -32,9 +36,11 @@ enum { PM_PACK_VERSION = 1, PM_PACK_ALIGN = 64 };
 
 /* How a tensor's values lie. Stored in files: never renumber. */
 enum pm_layout {
-    PM_LAYOUT_ROWS = 0,      /* row-major, as the shape says; any dtype */
-    PM_LAYOUT_PANELS48 = 1,  /* f32, shape [n, taps, k]: panels of 48 outputs, bias first (kernels/kernels.h) */
-    PM_LAYOUT_DEPTHWISE = 2, /* f32, shape [channels, kh, kw]: [1 + kh * kw][channels padded to 16], bias first */
+    PM_LAYOUT_ROWS = 0, /* row-major, as the shape says; any dtype */
+    PM_LAYOUT_PANELS48 =
+        1, /* f32, shape [n, taps, k]: panels of 48 outputs, bias first (kernels/kernels.h) */
+    PM_LAYOUT_DEPTHWISE =
+        2, /* f32, shape [channels, kh, kw]: [1 + kh * kw][channels padded to 16], bias first */
     PM_LAYOUT_COUNT
 };
 
@@ -47,7 +53,8 @@ struct pm_pack;
 
 int pm_pack_open(const char *path, struct pm_pack **out, struct pm_error *err);
 /* The same on bytes in memory (64-byte aligned), which stay the caller's. */
-int pm_pack_parse(const char *name, const uint8_t *data, size_t bytes, struct pm_pack **out, struct pm_error *err);
+int pm_pack_parse(const char *name, const uint8_t *data, size_t bytes, struct pm_pack **out,
+                  struct pm_error *err);
 void pm_pack_free(struct pm_pack **pack);
 
 /* Opens and compares the data's checksum. */
@@ -56,11 +63,11 @@ int pm_pack_verify(const char *path, struct pm_error *err);
 size_t pm_pack_count(const struct pm_pack *pack);
 const struct pm_pack_tensor *pm_pack_at(const struct pm_pack *pack, size_t index);
 const struct pm_pack_tensor *pm_pack_find(const struct pm_pack *pack, const char *name); /* or NULL */
-const char *pm_pack_meta(const struct pm_pack *pack);                                    /* JSON text, "" when none */
+const char *pm_pack_meta(const struct pm_pack *pack); /* JSON text, "" when none */
 
 /* The data of a tensor that must be there with this type, layout and shape; PM_EFORMAT says what differs. */
-int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dtype, enum pm_layout layout, int rank,
-                 const uint64_t *shape, const void **data_out, struct pm_error *err);
+int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dtype, enum pm_layout layout,
+                 int rank, const uint64_t *shape, const void **data_out, struct pm_error *err);
 
 /* Bytes that a tensor takes in its layout; -1 when layout, type, rank and shape do not fit together. */
 int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, const uint64_t *shape);
@@ -74,8 +81,8 @@ int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype
 int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struct pm_error *err);
 void pm_pack_writer_free(struct pm_pack_writer **w); /* removes the temporary file of an unfinished one */
 
-/* `pagemill model pack SRC_DIR -o OUT_DIR`: recognises the kind of model in src_dir, writes its packed files, manifest
- * and side files into out_dir (created). PM_EUNSUPPORTED when no family knows the folder. */
+/* `pagemill model pack SRC_DIR -o OUT_DIR`: recognises the kind of model in src_dir, writes its packed files,
+ * manifest and side files into out_dir (created). PM_EUNSUPPORTED when no family knows the folder. */
 int pm_pack_build(const char *src_dir, const char *out_dir, struct pm_error *err);
 
 #endif

@@ -26,9 +26,9 @@ static const struct {
     const char *name;
     unsigned bytes;
 } dtypes[PM_DTYPE_COUNT] = {
-    [PM_DTYPE_F32] = {"F32", 4}, [PM_DTYPE_F16] = {"F16", 2}, [PM_DTYPE_BF16] = {"BF16", 2},
-    [PM_DTYPE_I8] = {"I8", 1},   [PM_DTYPE_U8] = {"U8", 1},   [PM_DTYPE_I32] = {"I32", 4},
-    [PM_DTYPE_U32] = {"U32", 4}, [PM_DTYPE_I64] = {"I64", 8}, [PM_DTYPE_F64] = {"F64", 8},
+    [PM_DTYPE_F32] = {"F32", 4},   [PM_DTYPE_F16] = {"F16", 2}, [PM_DTYPE_BF16] = {"BF16", 2},
+    [PM_DTYPE_I8] = {"I8", 1},     [PM_DTYPE_U8] = {"U8", 1},   [PM_DTYPE_I32] = {"I32", 4},
+    [PM_DTYPE_U32] = {"U32", 4},   [PM_DTYPE_I64] = {"I64", 8}, [PM_DTYPE_F64] = {"F64", 8},
     [PM_DTYPE_BOOL] = {"BOOL", 1}, [PM_DTYPE_I16] = {"I16", 2}, [PM_DTYPE_U16] = {"U16", 2},
     [PM_DTYPE_U64] = {"U64", 8},
 };
@@ -52,8 +52,8 @@ static int whole_number(const json_t *v, uint64_t *out)
 }
 
 /* One entry of the header -> t, checked against data_bytes. */
-static int read_entry(const struct pm_safetensors *f, const char *name, const json_t *entry, uint64_t data_bytes,
-                      const uint8_t *data, struct pm_tensor *t, struct pm_error *err)
+static int read_entry(const struct pm_safetensors *f, const char *name, const json_t *entry,
+                      uint64_t data_bytes, const uint8_t *data, struct pm_tensor *t, struct pm_error *err)
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
@@ -64,8 +64,8 @@ static int read_entry(const struct pm_safetensors *f, const char *name, const js
         return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: dtype \"%.20s\" is not known", f->name, name,
                        dtype ? dtype : "");
     if (!json_is_array(shape) || json_array_size(shape) > PM_TENSOR_RANK_MAX)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: shape must be a list of at most %d numbers", f->name,
-                       name, PM_TENSOR_RANK_MAX);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: shape must be a list of at most %d numbers",
+                       f->name, name, PM_TENSOR_RANK_MAX);
     *t = (struct pm_tensor){.name = name, .dtype = (enum pm_dtype)d, .rank = (int)json_array_size(shape)};
     uint64_t bytes = dtypes[d].bytes;
     for (int i = 0; i < t->rank; i++) {
@@ -78,12 +78,13 @@ static int read_entry(const struct pm_safetensors *f, const char *name, const js
         whole_number(json_array_get(offsets, 0), &begin) || whole_number(json_array_get(offsets, 1), &end))
         return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: data_offsets must be two numbers", f->name, name);
     if (begin > end || end > data_bytes)
-        return pm_fail(err, PM_EFORMAT,
-                       "%s: tensor %.200s: its data ends at byte %llu of %llu: the file is cut short or damaged",
-                       f->name, name, (unsigned long long)end, (unsigned long long)data_bytes);
+        return pm_fail(
+            err, PM_EFORMAT,
+            "%s: tensor %.200s: its data ends at byte %llu of %llu: the file is cut short or damaged",
+            f->name, name, (unsigned long long)end, (unsigned long long)data_bytes);
     if (end - begin != bytes)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: %llu bytes of data for a shape of %llu bytes", f->name,
-                       name, (unsigned long long)(end - begin), (unsigned long long)bytes);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: %llu bytes of data for a shape of %llu bytes",
+                       f->name, name, (unsigned long long)(end - begin), (unsigned long long)bytes);
     t->data = data + begin;
     t->bytes = bytes;
     return 0;
@@ -97,7 +98,8 @@ static int by_data(const void *pa, const void *pb)
     return a->bytes < b->bytes ? -1 : a->bytes > b->bytes;
 }
 
-static int read_entries(struct pm_safetensors *f, const uint8_t *data, uint64_t data_bytes, struct pm_error *err)
+static int read_entries(struct pm_safetensors *f, const uint8_t *data, uint64_t data_bytes,
+                        struct pm_error *err)
 {
     size_t n = json_object_size(f->header);
     f->tensors = pm_xalloc((n ? n : 1) * sizeof *f->tensors);
@@ -133,15 +135,17 @@ int pm_safetensors_parse(const char *name, const uint8_t *data, size_t bytes, st
     for (int i = 7; i >= 0; i--)
         header_bytes = header_bytes << 8 | data[i];
     if (header_bytes > HEADER_LIMIT_BYTES || header_bytes > bytes - 8)
-        return pm_fail(err, PM_EFORMAT, "%s: header of %llu bytes in a file of %zu: not a safetensors file, or cut",
-                       name, (unsigned long long)header_bytes, bytes);
+        return pm_fail(err, PM_EFORMAT,
+                       "%s: header of %llu bytes in a file of %zu: not a safetensors file, or cut", name,
+                       (unsigned long long)header_bytes, bytes);
     struct pm_safetensors *f = pm_xalloc(sizeof *f);
     f->name = pm_xstrdup(name);
     json_error_t why;
     f->header = json_loadb((const char *)data + 8, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &why);
     int rc;
     if (!json_is_object(f->header))
-        rc = pm_fail(err, PM_EFORMAT, "%s: the header is not a JSON object: %s", name, f->header ? "" : why.text);
+        rc = pm_fail(err, PM_EFORMAT, "%s: the header is not a JSON object: %s", name,
+                     f->header ? "" : why.text);
     else
         rc = read_entries(f, data + 8 + header_bytes, bytes - 8 - header_bytes, err);
     if (rc)
@@ -233,8 +237,8 @@ static float element_to_float(const struct pm_tensor *t, uint64_t i)
     return f;
 }
 
-int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, int rank, const uint64_t *shape,
-                          float **out, struct pm_error *err)
+int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, int rank,
+                          const uint64_t *shape, float **out, struct pm_error *err)
 {
     *out = NULL;
     const struct pm_tensor *t = pm_safetensors_find(file, name);
@@ -247,8 +251,8 @@ int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, i
     for (int i = 0; same && i < rank; i++)
         same = t->shape[i] == shape[i];
     if (!same)
-        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: its shape is not the one that this model has", file->name,
-                       name);
+        return pm_fail(err, PM_EFORMAT, "%s: tensor %s: its shape is not the one that this model has",
+                       file->name, name);
     uint64_t count = t->bytes / pm_dtype_bytes(t->dtype);
     void *values;
     int rc = pm_alloc_array(count ? count : 1, sizeof(float), &values, err);
@@ -259,8 +263,8 @@ int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, i
         v[i] = element_to_float(t, i);
         if (!isfinite(v[i])) {
             free(values);
-            return pm_fail(err, PM_EFORMAT, "%s: tensor %s: value %llu is not a finite number", file->name, name,
-                           (unsigned long long)i);
+            return pm_fail(err, PM_EFORMAT, "%s: tensor %s: value %llu is not a finite number", file->name,
+                           name, (unsigned long long)i);
         }
     }
     *out = v;

@@ -77,8 +77,9 @@ PM_INLINE float v_hsum(__m256 v)
 #define V_BLEND(m, s, c)   _mm256_blendv_ps(c, s, m)
 #define V_HMAX(v)          v_hmax(v)
 #define V_HSUM(v)          v_hsum(v)
-#define V_BYTES(p)         _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
-#define DW_BLOCK           8
+#define V_BYTES(p)                                                                                           \
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define DW_BLOCK 8
 #include "engine/kernels/vector_body.h"
 
 static void avx2_gemm(const struct pm_gemm *g)

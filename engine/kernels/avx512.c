@@ -1,5 +1,5 @@
-/* AVX-512 (F, VL, BW, DQ): 8 rows x 48 outputs in 24 zmm sums; panels 24 or 8 wide use ymm, which has the same rate
- * of multiply-adds on Zen 4 and wastes no lane. */
+/* AVX-512 (F, VL, BW, DQ): 8 rows x 48 outputs in 24 zmm sums; panels 24 or 8 wide use ymm, which has the
+ * same rate of multiply-adds on Zen 4 and wastes no lane. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <stddef.h>
@@ -84,8 +84,9 @@ PM_INLINE __m512 v_lane_numbers(void)
 #define V_BLEND(m, s, c)   _mm512_mask_blend_ps(m, c, s)
 #define V_HMAX(v)          _mm512_reduce_max_ps(v)
 #define V_HSUM(v)          _mm512_reduce_add_ps(v)
-#define V_BYTES(p)         _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
-#define DW_BLOCK           12
+#define V_BYTES(p)                                                                                           \
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
+#define DW_BLOCK 12
 #include "engine/kernels/vector_body.h"
 
 static void avx512_gemm(const struct pm_gemm *g)

@@ -4,9 +4,10 @@
  *   TV, TL         vector type and its lanes
  *   T_LOAD, T_STORE, T_SET1, T_FMA, T_ADD, T_MAX, T_LOAD_N(p, n), T_STORE_N(p, v, n)
  *
- * mr rows by nv vectors of sums live in registers for the whole of k: every k step loads nv vectors of the panel
- * and broadcasts mr inputs for mr * nv multiply-adds. mr and nv are constants after inlining and every loop over
- * them is unrolled; both compilers then keep the sums in registers (the speed test watches this). */
+ * mr rows by nv vectors of sums live in registers for the whole of k: every k step loads nv vectors of the
+ * panel and broadcasts mr inputs for mr * nv multiply-adds. mr and nv are constants after inlining and every
+ * loop over them is unrolled; both compilers then keep the sums in registers (the speed test watches this).
+ */
 PM_INLINE void TILE(tile)(const int mr, const int nv, const struct pm_gemm *g, int row, int column)
 {
     TV a[8][3];
@@ -15,8 +16,8 @@ PM_INLINE void TILE(tile)(const int mr, const int nv, const struct pm_gemm *g, i
     PM_UNROLL
     for (int i = 0; i < mr; i++)
         PM_UNROLL
-        for (int j = 0; j < nv; j++)
-            a[i][j] = T_LOAD(w + j * TL);
+    for (int j = 0; j < nv; j++)
+        a[i][j] = T_LOAD(w + j * TL);
     w += width;
     for (int t = 0; t < g->taps; t++) {
         const float *x = g->x[t] + (size_t)row * stride;
@@ -36,26 +37,25 @@ PM_INLINE void TILE(tile)(const int mr, const int nv, const struct pm_gemm *g, i
     }
     if (g->act == PM_ACT_RELU)
         PM_UNROLL
-        for (int i = 0; i < mr; i++)
-            PM_UNROLL
-            for (int j = 0; j < nv; j++)
-                a[i][j] = T_MAX(a[i][j], T_SET1(0.0f));
+    for (int i = 0; i < mr; i++)
+        PM_UNROLL
+    for (int j = 0; j < nv; j++)
+        a[i][j] = T_MAX(a[i][j], T_SET1(0.0f));
     float *out = g->out + (size_t)row * g->out_stride + column;
-    const float *residual = g->residual && g->act <= PM_ACT_RELU
-                                ? g->residual + (size_t)row * g->residual_stride + column
-                                : NULL;
+    const float *residual =
+        g->residual && g->act <= PM_ACT_RELU ? g->residual + (size_t)row * g->residual_stride + column : NULL;
     if (column + nv * TL <= g->columns) {
         if (residual)
             PM_UNROLL
-            for (int i = 0; i < mr; i++)
-                PM_UNROLL
-                for (int j = 0; j < nv; j++)
-                    a[i][j] = T_ADD(a[i][j], T_LOAD(residual + (size_t)i * g->residual_stride + j * TL));
+        for (int i = 0; i < mr; i++)
+            PM_UNROLL
+        for (int j = 0; j < nv; j++)
+            a[i][j] = T_ADD(a[i][j], T_LOAD(residual + (size_t)i * g->residual_stride + j * TL));
         PM_UNROLL
         for (int i = 0; i < mr; i++)
             PM_UNROLL
-            for (int j = 0; j < nv; j++)
-                T_STORE(out + (size_t)i * g->out_stride + j * TL, a[i][j]);
+        for (int j = 0; j < nv; j++)
+            T_STORE(out + (size_t)i * g->out_stride + j * TL, a[i][j]);
     } else {
         PM_UNROLL
         for (int j = 0; j < nv; j++) {
@@ -74,9 +74,9 @@ PM_INLINE void TILE(tile)(const int mr, const int nv, const struct pm_gemm *g, i
     }
 }
 
-#define TILE_CASE(m)                                                                                                   \
-    case m:                                                                                                            \
-        TILE(tile)(m, nv, g, row, column);                                                                             \
+#define TILE_CASE(m)                                                                                         \
+    case m:                                                                                                  \
+        TILE(tile)(m, nv, g, row, column);                                                                   \
         break
 
 PM_INLINE void TILE(rows)(const int nv, const struct pm_gemm *g, int row, int rows, int column)
@@ -98,17 +98,20 @@ PM_INLINE void TILE(rows)(const int nv, const struct pm_gemm *g, int row, int ro
 }
 #undef TILE_CASE
 
-static __attribute__((noinline, unused)) void TILE(rows1)(const struct pm_gemm *g, int row, int rows, int column)
+static __attribute__((noinline, unused)) void TILE(rows1)(const struct pm_gemm *g, int row, int rows,
+                                                          int column)
 {
     TILE(rows)(1, g, row, rows, column);
 }
 
-static __attribute__((noinline, unused)) void TILE(rows2)(const struct pm_gemm *g, int row, int rows, int column)
+static __attribute__((noinline, unused)) void TILE(rows2)(const struct pm_gemm *g, int row, int rows,
+                                                          int column)
 {
     TILE(rows)(2, g, row, rows, column);
 }
 
-static __attribute__((noinline, unused)) void TILE(rows3)(const struct pm_gemm *g, int row, int rows, int column)
+static __attribute__((noinline, unused)) void TILE(rows3)(const struct pm_gemm *g, int row, int rows,
+                                                          int column)
 {
     TILE(rows)(3, g, row, rows, column);
 }

@@ -2,14 +2,14 @@
  *
  * Layouts. Pictures are NHWC: a pixel's channels lie together. Dense weights (linear layers, convolutions,
  * transposed convolutions written as products) are in panels, the layout of the packed weight file
- * (docs/weights.md): outputs are cut in panels of PM_PANEL = 48, the last one is 8, 16, 24, 32 or 48 wide, padded
- * with zeros; a panel is [1 + K][width], its first row the bias. 48 = 3 x 16 lets 8 rows x 3 vectors of AVX-512
- * stay in registers (24 sums), 4 rows x 3 vectors of AVX2 twice (12 sums), and divides the channel counts of
- * the networks (48, 96, 192, 384), which 64 does not. Depthwise weights are [1 + kh * kw][channels padded to 16],
- * the first row again the bias.
+ * (docs/weights.md): outputs are cut in panels of PM_PANEL = 48, the last one is 8, 16, 24, 32 or 48 wide,
+ * padded with zeros; a panel is [1 + K][width], its first row the bias. 48 = 3 x 16 lets 8 rows x 3 vectors
+ * of AVX-512 stay in registers (24 sums), 4 rows x 3 vectors of AVX2 twice (12 sums), and divides the channel
+ * counts of the networks (48, 96, 192, 384), which 64 does not. Depthwise weights are [1 + kh * kw][channels
+ * padded to 16], the first row again the bias.
  *
- * Exactness: an output is one chain of multiply-adds in the order of k, whatever the number of rows, the tile or
- * the thread: results never depend on company. Between instruction sets they differ by rounding.
+ * Exactness: an output is one chain of multiply-adds in the order of k, whatever the number of rows, the tile
+ * or the thread: results never depend on company. Between instruction sets they differ by rounding.
  *
  * Ownership: nothing is kept. Threads: all functions are pure and reentrant. Errors: none; sizes are the
  * caller's duty, checked when the weights were opened.
@@ -32,9 +32,9 @@ enum pm_act {
 };
 
 /* One panel of a product: out[r][0..columns) = act(bias + sum over taps and k of x[tap][r * x_stride + k] *
- * panel) + residual[r]. A convolution of kh rows is kh taps: in NHWC the kw * channels inputs of one kernel row
- * lie together, and x_stride is the horizontal stride in floats. Reads of x stay inside the k floats of each row
- * and tap. */
+ * panel) + residual[r]. A convolution of kh rows is kh taps: in NHWC the kw * channels inputs of one kernel
+ * row lie together, and x_stride is the horizontal stride in floats. Reads of x stay inside the k floats of
+ * each row and tap. */
 struct pm_gemm {
     const float *x[PM_GEMM_TAPS];
     size_t x_stride;
@@ -45,7 +45,7 @@ struct pm_gemm {
     enum pm_act act;
     float *out; /* [rows], out_stride floats apart */
     size_t out_stride;
-    const float *residual; /* NULL, or as out; added after act */
+    const float *residual; /* NULL, or [rows] to add after act; may be out itself when act is NONE or RELU */
     size_t residual_stride;
 };
 
@@ -86,8 +86,8 @@ struct pm_kernels {
                          struct pm_softmax_lanes *lanes);
 };
 
-/* The best table this processor runs. name: NULL, or the table wanted ("plain" on any machine); NULL is returned
- * when this processor or build does not have it. */
+/* The best table this processor runs. name: NULL, or the table wanted ("plain" on any machine); NULL is
+ * returned when this processor or build does not have it. */
 const struct pm_kernels *pm_kernels_get(const char *name);
 
 /* The tables themselves; NULL-named slots do not exist in builds for other machines. */

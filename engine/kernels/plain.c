@@ -37,11 +37,9 @@ static void plain_gemm(const struct pm_gemm *g)
                     sum[j] += x[k] * w[j];
         }
         float *out = g->out + (size_t)r * g->out_stride;
+        const float *residual = g->residual ? g->residual + (size_t)r * g->residual_stride : NULL;
         for (int j = 0; j < g->columns; j++)
-            out[j] = act_one(sum[j], g->act);
-        if (g->residual)
-            for (int j = 0; j < g->columns; j++)
-                out[j] += g->residual[(size_t)r * g->residual_stride + (size_t)j];
+            out[j] = act_one(sum[j], g->act) + (residual ? residual[j] : 0.0f);
     }
 }
 
@@ -86,7 +84,8 @@ static void plain_sum_rows(const float *x, int rows, int channels, float *sum)
             sum[c] += x[c];
 }
 
-static void plain_max_2x2(const float *a, const float *b, int pixels, int channels, float *out, size_t out_stride)
+static void plain_max_2x2(const float *a, const float *b, int pixels, int channels, float *out,
+                          size_t out_stride)
 {
     for (int p = 0; p < pixels; p++, a += channels, b += channels, out += out_stride)
         for (int c = 0; c < channels; c++)

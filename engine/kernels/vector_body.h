@@ -114,7 +114,7 @@ static void finish_block(const struct pm_gemm *g, int row, int rows)
 /* nx outputs of one channel vector: kw and stride are constants, so which input column feeds which output is
  * known when compiling; every input vector is loaded once a kernel row. */
 PM_INLINE void dw_block(const int kw, const int stride, const int nx, const struct pm_dw *d, int x, int lanes,
-                               size_t c, float *out)
+                        size_t c, float *out)
 {
     size_t channels = (size_t)d->channels;
     size_t padded = (channels + PM_DW_LANES - 1) / PM_DW_LANES * PM_DW_LANES;
@@ -264,7 +264,8 @@ static void vec_sum_rows(const float *x, int rows, int channels, float *sum)
     }
 }
 
-static void vec_max_2x2(const float *a, const float *b, int pixels, int channels, float *out, size_t out_stride)
+static void vec_max_2x2(const float *a, const float *b, int pixels, int channels, float *out,
+                        size_t out_stride)
 {
     for (int p = 0; p < pixels; p++, a += channels, b += channels, out += out_stride)
         for (int c = 0; c < channels; c += VL) {

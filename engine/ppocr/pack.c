@@ -11,20 +11,21 @@
 
 static const char *const networks[] = {"det", "rec", "cls"};
 
-static const char manifest[] = "{\n"
-                               "  \"name\": \"fast\",\n"
-                               "  \"family\": \"ppocr\",\n"
-                               "  \"region\": \"line\",\n"
-                               "  \"tasks\": [\"text\"],\n"
-                               "  \"description\": \"PP-OCRv6 small: text detector, line recogniser, line orientation\",\n"
-                               "  \"licence\": \"Apache-2.0\",\n"
-                               "  \"files\": {\n"
-                               "    \"detector\": \"det.pmw\",\n"
-                               "    \"recogniser\": \"rec.pmw\",\n"
-                               "    \"classifier\": \"cls.pmw\",\n"
-                               "    \"characters\": \"rec_characters.txt\"\n"
-                               "  }\n"
-                               "}\n";
+static const char manifest[] =
+    "{\n"
+    "  \"name\": \"fast\",\n"
+    "  \"family\": \"ppocr\",\n"
+    "  \"region\": \"line\",\n"
+    "  \"tasks\": [\"text\"],\n"
+    "  \"description\": \"PP-OCRv6 small: text detector, line recogniser, line orientation\",\n"
+    "  \"licence\": \"Apache-2.0\",\n"
+    "  \"files\": {\n"
+    "    \"detector\": \"det.pmw\",\n"
+    "    \"recogniser\": \"rec.pmw\",\n"
+    "    \"classifier\": \"cls.pmw\",\n"
+    "    \"characters\": \"rec_characters.txt\"\n"
+    "  }\n"
+    "}\n";
 
 int pm_ppocr_pack_has(const char *src_dir)
 {
@@ -47,13 +48,14 @@ static enum role role_of(const char *stem, const struct pm_tensor *w)
         return ROLE_VECTOR;
     if (w->rank == 4 && !strncmp(stem, "head.up", 7))
         return ROLE_UPSAMPLE;
-    if (w->rank == 4 && w->shape[1] == 1 && ((n > 3 && !strcmp(stem + n - 3, ".dw")) || !strcmp(stem, "neck.local")))
+    if (w->rank == 4 && w->shape[1] == 1 &&
+        ((n > 3 && !strcmp(stem + n - 3, ".dw")) || !strcmp(stem, "neck.local")))
         return ROLE_DEPTHWISE;
     return ROLE_DENSE;
 }
 
-/* Convolution [n, in, kh, kw] or linear [n, in] -> panels [n][kh][kw * in]: the inputs of one kernel row lie together
- * in NHWC. */
+/* Convolution [n, in, kh, kw] or linear [n, in] -> panels [n][kh][kw * in]: the inputs of one kernel row lie
+ * together in NHWC. */
 static void pack_dense(const struct pm_tensor *w, const float *values, const float *bias, float *out)
 {
     int n = (int)w->shape[0];
@@ -69,7 +71,8 @@ static void pack_dense(const struct pm_tensor *w, const float *values, const flo
     }
 }
 
-/* Transposed 2x2 convolution of stride 2 [in, n, 2, 2] -> a product with 4 n outputs in the order (row, column, n). */
+/* Transposed 2x2 convolution of stride 2 [in, n, 2, 2] -> a product with 4 n outputs in the order (row,
+ * column, n). */
 static void pack_upsample(const struct pm_tensor *w, const float *values, const float *bias, float *out)
 {
     size_t in = (size_t)w->shape[0], n = (size_t)w->shape[1];
@@ -94,13 +97,14 @@ static void pack_depthwise(const struct pm_tensor *w, const float *values, const
 }
 
 /* Packs STEM.weight with STEM.bias under the name STEM. */
-static int pack_layer(struct pm_pack_writer *out, const char *stem, const struct pm_tensor *w, const float *values,
-                      const float *bias, struct pm_error *err)
+static int pack_layer(struct pm_pack_writer *out, const char *stem, const struct pm_tensor *w,
+                      const float *values, const float *bias, struct pm_error *err)
 {
     enum role role = role_of(stem, w);
     enum pm_layout layout = role == ROLE_DEPTHWISE ? PM_LAYOUT_DEPTHWISE : PM_LAYOUT_PANELS48;
     uint64_t shape[3] = {w->shape[0], w->rank == 4 ? w->shape[2] : 1,
-                         w->rank == 4 ? w->shape[3] * (role == ROLE_DEPTHWISE ? 1 : w->shape[1]) : w->shape[1]};
+                         w->rank == 4 ? w->shape[3] * (role == ROLE_DEPTHWISE ? 1 : w->shape[1])
+                                      : w->shape[1]};
     if (role == ROLE_UPSAMPLE) {
         shape[0] = 4 * w->shape[1];
         shape[1] = 1;
@@ -167,7 +171,8 @@ done:
 
 static int pack_network(const char *src_dir, const char *out_dir, const char *network, struct pm_error *err)
 {
-    char *from = pm_xprintf("%s/%s.safetensors", src_dir, network), *to = pm_xprintf("%s/%s.pmw", out_dir, network);
+    char *from = pm_xprintf("%s/%s.safetensors", src_dir, network),
+         *to = pm_xprintf("%s/%s.pmw", out_dir, network);
     char *meta = pm_xprintf("{\"family\": \"ppocr\", \"network\": \"%s\"}", network);
     struct pm_safetensors *in = NULL;
     struct pm_pack_writer *out = NULL;
