@@ -159,14 +159,43 @@ static int size_pdf(void *document, uint32_t index, double dpi, struct pm_wire_s
     return rc;
 }
 
-static int paint(PopplerPage *page, double scale_x, double scale_y, cairo_surface_t *surface,
-                 struct pm_error *err)
+static bool has_annotations(PopplerPage *page)
+{
+    GList *list = poppler_page_get_annot_mapping(page);
+    bool found = false;
+    for (GList *l = list; l; l = l->next)
+        if (poppler_annot_get_annot_type(((PopplerAnnotMapping *)l->data)->annot) != POPPLER_ANNOT_LINK)
+            found = true;
+    poppler_page_free_annot_mapping(list);
+    return found;
+}
+
+/* Whether one picture covers most of the page. Poppler reduces such a picture by itself for the screen, which
+ * takes 100 ms a page at 300 dpi; for a printer it leaves that to cairo, which takes 10. The two differ in
+ * hair lines and in the annotations that are shown, so pages with annotations are drawn as on a screen. */
+static bool is_scan(PopplerPage *page, double width_pt, double height_pt)
+{
+    GList *list = poppler_page_get_image_mapping(page);
+    bool found = false;
+    for (GList *l = list; l; l = l->next) {
+        PopplerRectangle r = ((PopplerImageMapping *)l->data)->area;
+        found |= fabs(r.x2 - r.x1) * fabs(r.y2 - r.y1) > 0.6 * width_pt * height_pt;
+    }
+    poppler_page_free_image_mapping(list);
+    return found && !has_annotations(page);
+}
+
+static int paint(PopplerPage *page, double scale_x, double scale_y, bool for_printing,
+                 cairo_surface_t *surface, struct pm_error *err)
 {
     cairo_t *cairo = cairo_create(surface);
     cairo_set_source_rgb(cairo, 1, 1, 1);
     cairo_paint(cairo);
     cairo_scale(cairo, scale_x, scale_y);
-    poppler_page_render(page, cairo);
+    if (for_printing)
+        poppler_page_render_for_printing(page, cairo);
+    else
+        poppler_page_render(page, cairo);
     cairo_status_t status = cairo_status(cairo);
     cairo_destroy(cairo);
     cairo_surface_flush(surface);
@@ -178,19 +207,40 @@ static int paint(PopplerPage *page, double scale_x, double scale_y, cairo_surfac
     return 0;
 }
 
-/* 0xXXRRGGBB in native order -> B, G, R. */
+/* cairo's pixels are 0xXXRRGGBB in native order, its rows aligned to 4 bytes at least. */
+static const uint32_t *row_of(cairo_surface_t *surface, uint32_t y)
+{
+    size_t stride = (size_t)cairo_image_surface_get_stride(surface);
+    return (const uint32_t *)(const void *)(cairo_image_surface_get_data(surface) + stride * y);
+}
+
+static bool is_grey(cairo_surface_t *surface, uint32_t width, uint32_t height)
+{
+    for (uint32_t y = 0; y < height; y++) {
+        const uint32_t *row = row_of(surface, y);
+        uint32_t differs = 0;
+        for (uint32_t x = 0; x < width; x++)
+            differs |= (row[x] ^ row[x] >> 8) & 0xffff;
+        if (differs)
+            return false;
+    }
+    return true;
+}
+
 static void copy_pixels(cairo_surface_t *surface, struct pm_raster *raster)
 {
-    const uint8_t *from = cairo_image_surface_get_data(surface);
-    size_t stride = (size_t)cairo_image_surface_get_stride(surface);
-    for (uint32_t y = 0; y < raster->height_px; y++, from += stride) {
+    for (uint32_t y = 0; y < raster->height_px; y++) {
+        const uint32_t *from = row_of(surface, y);
         uint8_t *to = pm_raster_direct(raster, y);
-        for (uint32_t x = 0; x < raster->width_px; x++, to += 3) {
-            uint32_t pixel;
-            memcpy(&pixel, from + 4 * (size_t)x, sizeof pixel);
-            to[0] = (uint8_t)pixel;
-            to[1] = (uint8_t)(pixel >> 8);
-            to[2] = (uint8_t)(pixel >> 16);
+        if (raster->channels == 1) {
+            for (uint32_t x = 0; x < raster->width_px; x++)
+                to[x] = (uint8_t)from[x];
+            continue;
+        }
+        for (uint32_t x = 0; x < raster->width_px; x++) {
+            to[3 * x] = (uint8_t)from[x];
+            to[3 * x + 1] = (uint8_t)(from[x] >> 8);
+            to[3 * x + 2] = (uint8_t)(from[x] >> 16);
         }
     }
 }
@@ -210,9 +260,11 @@ static int render_page(const struct document *d, PopplerPage *page, double dpi, 
                      size.height_px);
     /* Rounding to whole pixels must not leave an unpainted edge: scale each side exactly. */
     if (rc == 0)
-        rc = paint(page, size.width_px / size.width_pt, size.height_px / size.height_pt, surface, err);
+        rc = paint(page, size.width_px / size.width_pt, size.height_px / size.height_pt,
+                   is_scan(page, size.width_pt, size.height_pt), surface, err);
     if (rc == 0)
-        rc = pm_raster_begin(raster, size.width_px, size.height_px, size.width_px, size.height_px, 3, 1, err);
+        rc = pm_raster_begin(raster, size.width_px, size.height_px, size.width_px, size.height_px,
+                             is_grey(surface, size.width_px, size.height_px) ? 1 : 3, 1, err);
     if (rc == 0) {
         copy_pixels(surface, raster);
         raster->dpi = scale * 72;

@@ -181,6 +181,11 @@ static int serve_render(struct decoder *d, const struct pm_wire_request *request
     reply->u.render.stride_bytes = (uint64_t)raster->width_px * raster->channels;
     reply->u.render.dpi = isfinite(raster->dpi) ? raster->dpi : 0;
     snprintf(reply->text, sizeof reply->text, "%s", raster->warning);
+    /* Poppler and cairo leave out a picture that they have no memory for, and say nothing. */
+    if (pm_memory_failed_bytes() && !reply->text[0])
+        snprintf(reply->text, sizeof reply->text,
+                 "parts of the page may be missing: %zu MB of memory for them were refused",
+                 pm_memory_failed_bytes() >> 20);
     pm_sanitize_text(reply->text);
     return 0;
 }
