@@ -1,12 +1,12 @@
 /* The parity program: golden cases of a reference, run through our code, a line a case.
  *
- * A kind (ppocr, ...) is a row of the table in main.c; a check is a row of its kind's table and owns one golden file,
- * NAME.jsonl with NAME.safetensors beside it when it needs tensors. A check reads one case, computes, and reports one
- * verdict; what cannot be read or computed is a failed case, never a skipped one.
+ * A kind (ppocr, ...) is a row of the table in main.c; a check is a row of its kind's table and owns one
+ * golden file, NAME.jsonl with NAME.safetensors beside it when it needs tensors. A check reads one case,
+ * computes, and reports one verdict; what cannot be read or computed is a failed case, never a skipped one.
  *
- * Ownership: a struct parity_case and everything in it lives until the check returns; pictures from parity_page stay
- * until the end of the file. Threads: one. Errors: a check fills err and returns its code when the case could not be
- * run at all; a difference above the tolerance is reported with parity_report. */
+ * Ownership: a struct parity_case and everything in it lives until the check returns; pictures from
+ * parity_page stay until the end of the file. Threads: one. Errors: a check fills err and returns its code
+ * when the case could not be run at all; a difference above the tolerance is reported with parity_report. */
 #ifndef PM_TESTS_PARITY_PARITY_H
 #define PM_TESTS_PARITY_PARITY_H
 
@@ -22,9 +22,9 @@ struct parity_file; /* a golden file being run: opened tensors, pages, models */
 
 struct parity_case {
     struct parity_file *file;
-    const json_t *object;                /* the case's line */
+    const json_t *object;                 /* the case's line */
     const struct pm_safetensors *tensors; /* of the file; NULL when it has none */
-    char name[64];                       /* the "case" number or the page: prefix of its tensors' names */
+    char name[64];                        /* the "case" number or the page: prefix of its tensors' names */
 };
 
 /* What a check found: the largest error over its limit decides. Zero-initialise. */
@@ -68,14 +68,19 @@ int parity_cls_network(const struct parity_case *c, struct parity_verdict *v, st
 
 /* Model folder of this run (--model, or the kind's default). */
 const char *parity_model_dir(const struct parity_case *c);
-/* A pointer that lives through all files of a run, for opened models; NULL at first. The kind's close frees it. */
+/* Folder of the golden file. */
+const char *parity_folder(const struct parity_case *c);
+/* A pointer that lives through all files of a run, for opened models; NULL at first. The kind's close frees
+ * it. */
 void **parity_state(const struct parity_case *c);
-/* Page STEM.png of --pages or of the folders tried by default: grey, or B, G, R when the file has colour. */
-int parity_page(const struct parity_case *c, const char *stem, const struct pm_image **out, struct pm_error *err);
+/* At most one page a case: another may move it. Page STEM.png of --pages or of the folders tried by default:
+ * grey, or B, G, R when the file has colour. */
+int parity_page(const struct parity_case *c, const char *stem, const struct pm_image **out,
+                struct pm_error *err);
 
 /* Tensor "CASE.NAME"; PM_ENOTFOUND when it is not there, PM_EFORMAT when it is not of that type. */
-int parity_tensor(const struct parity_case *c, const char *name, enum pm_dtype dtype, const struct pm_tensor **out,
-                  struct pm_error *err);
+int parity_tensor(const struct parity_case *c, const char *name, enum pm_dtype dtype,
+                  const struct pm_tensor **out, struct pm_error *err);
 /* The tensor "CASE.NAME" or "CASE.NAME_bgr" as a picture, a view of the file. */
 int parity_picture(const struct parity_case *c, const char *name, struct pm_image *out, struct pm_error *err);
 
