@@ -1,0 +1,234 @@
+#include "layoutd/lines.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define SLACK_SHARE 0.28f /* of the height: how far the detector's boxes reach beyond the ink at either end  \
+                           */
+
+#define VERTICAL_RATIO 2.6f /* higher than wide by this: not a lone letter or digit but a line that stands   \
+                             */
+
+static void assume(struct pm_line *line)
+{
+    line->baseline = line->box.bottom - 0.27f * line->height;
+    line->x_height = 0.42f * line->height;
+    line->stroke = 0;
+}
+
+void pm_lines_add(struct pm_lines *lines, const struct pm_det_box *boxes, size_t count,
+                  const struct pm_map3 *to_upright)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct pm_line line = {.quad = pm_quad_map(&boxes[i].quad, to_upright),
+                               .score = boxes[i].score,
+                               .table = -1,
+                               .cell = -1};
+        const struct pm_quad *q = &line.quad;
+        line.height = pm_quad_height(q);
+        if (!(line.height >= 2) || !(pm_quad_length(q) >= 2))
+            continue;
+        line.box = pm_quad_bounds(q);
+        if (line.height > VERTICAL_RATIO * pm_quad_length(q) || fabsf(pm_quad_degrees(q)) > 45) {
+            line.is_vertical = true;
+            line.height = fminf(line.height, pm_quad_length(q));
+        } else if (fabsf(pm_quad_degrees(q)) < 20) { /* lying lines: the middle of the leaning edges */
+            line.box.top = 0.5f * (q->y[0] + q->y[1]);
+            line.box.bottom = 0.5f * (q->y[2] + q->y[3]);
+        }
+        float slack = SLACK_SHARE * line.height, width = pm_rect_width(&line.box);
+        slack = line.is_vertical ? 0 : fminf(slack, 0.2f * width);
+        line.box.left += slack;
+        line.box.right -= slack;
+        assume(&line);
+        PM_GROW(lines->items, lines->count, lines->capacity);
+        lines->items[lines->count++] = line;
+    }
+}
+
+/* First and one past the last index with at least `least`. */
+static bool extent(const uint16_t *values, int count, int least, int *first_out, int *end_out)
+{
+    int first = 0, end = count;
+    while (first < end && values[first] < least)
+        first++;
+    while (end > first && values[end - 1] < least)
+        end--;
+    *first_out = first;
+    *end_out = end;
+    return first < end;
+}
+
+/* The x-height band: the rows that hold most of the ink. */
+static void measure_rows(struct pm_line *line, uint16_t *rows, int top, int count)
+{
+    uint16_t sorted[512];
+    int n = count < 512 ? count : 512, peak = 0;
+    memcpy(sorted, rows, (size_t)n * sizeof *sorted);
+    for (int i = 0; i < n; i++) /* the third largest row: a serif row or an underline is no measure */
+        for (int j = i + 1; j < n && i < 3; j++)
+            if (sorted[j] > sorted[i]) {
+                uint16_t t = sorted[i];
+                sorted[i] = sorted[j];
+                sorted[j] = t;
+            }
+    peak = sorted[n > 2 ? 2 : n - 1];
+    int first, end;
+    if (peak < 1 || !extent(rows, count, (int)(0.42f * (float)peak) + 1, &first, &end) || end - first < 3)
+        return;
+    line->x_height = (float)(end - first);
+    line->baseline = (float)(top + end);
+}
+
+static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left, int first, int end)
+{
+    int least = (int)fmaxf(2, 0.12f * line->height), from = first;
+    uint32_t capacity = 0;
+    free(line->gaps);
+    line->gaps = NULL;
+    line->gap_count = 0;
+    for (int x = first; x < end; x++) {
+        if (columns[x]) {
+            if (x - from >= least) {
+                PM_GROW(line->gaps, line->gap_count, capacity);
+                line->gaps[line->gap_count++] = (struct pm_gap){(float)(left + from), (float)(left + x)};
+            }
+            from = x + 1;
+        }
+    }
+}
+
+/* A bullet or dash: the ink before the first gap is small, alone and followed by a clear space. */
+static void measure_bullet(struct pm_line *line, const struct pm_ink *ink)
+{
+    line->bullet_right = 0;
+    for (uint32_t i = 0; i < line->gap_count && i < 2; i++) {
+        const struct pm_gap *g = &line->gaps[i];
+        float width = g->left - line->box.left;
+        if (width > 1.3f * line->height || width < 2)
+            return;
+        if (g->right - g->left < 0.3f * line->height)
+            continue;
+        /* how high is it? a bullet stays clear of baseline and ascender height */
+        int left = (int)line->box.left, right = (int)g->left, top = (int)line->box.top,
+            bottom = (int)line->box.bottom;
+        int first = -1, last = -1;
+        for (int y = top < 0 ? 0 : top; y < bottom && y < ink->height_px; y++)
+            if (pm_ink_count(ink, left, y, right, y + 1)) {
+                first = first < 0 ? y : first;
+                last = y;
+            }
+        if (first < 0)
+            return;
+        float high = (float)(last - first + 1);
+        bool is_low = high < 0.62f * line->x_height + 2 && (float)last < line->baseline - 1;
+        bool is_square = high < 1.15f * line->x_height && width < 1.2f * line->x_height;
+        if (is_low || (is_square && (float)last < line->baseline - 0.1f * line->x_height))
+            line->bullet_right = g->left;
+        return;
+    }
+}
+
+static bool measure(struct pm_line *line, const struct pm_ink *ink, uint16_t *columns, uint16_t *rows)
+{
+    float width = pm_rect_width(&line->box), slack = fminf(SLACK_SHARE * line->height, width);
+    int left = (int)floorf(line->box.left - slack), right = (int)ceilf(line->box.right + slack);
+    int top = (int)floorf(line->box.top), bottom = (int)ceilf(line->box.bottom);
+    left = left < 0 ? 0 : left, right = right > ink->width_px ? ink->width_px : right;
+    top = top < 0 ? 0 : top, bottom = bottom > ink->height_px ? ink->height_px : bottom;
+    if (right - left < 1 || bottom - top < 1)
+        return false;
+    memset(columns, 0, (size_t)(right - left) * sizeof *columns);
+    memset(rows, 0, (size_t)(bottom - top) * sizeof *rows);
+    /* the outer sixths belong to the neighbours above and below as much as to this line */
+    int trim = (bottom - top) / 6;
+    pm_ink_profile(ink, left, top, right, bottom, columns, rows);
+    measure_rows(line, rows, top, bottom - top);
+    memset(columns, 0, (size_t)(right - left) * sizeof *columns);
+    memset(rows, 0, (size_t)(bottom - top) * sizeof *rows);
+    pm_ink_profile(ink, left, top + trim, right, bottom - trim, columns, rows);
+    int first, end;
+    if (!extent(columns, right - left, 1, &first, &end))
+        return false;
+    line->box.left = (float)(left + first);
+    line->box.right = (float)(left + end);
+    measure_gaps(line, columns, left, first, end);
+    int band = (int)(line->baseline - line->x_height);
+    long runs = 0, area = pm_ink_runs(ink, left + first, band, left + end, (int)line->baseline, &runs);
+    line->stroke = runs ? (float)area / (float)runs / line->x_height : 0;
+    measure_bullet(line, ink);
+    return true;
+}
+
+void pm_lines_measure(struct pm_lines *lines, const struct pm_ink *ink)
+{
+    uint16_t *columns = pm_xalloc(sizeof *columns * (size_t)(ink->width_px + ink->height_px + 2));
+    uint16_t *rows = columns + ink->width_px + 1;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < lines->count; i++) {
+        struct pm_line line = lines->items[i];
+        if (line.is_vertical || measure(&line, ink, columns, rows))
+            lines->items[kept++] = line;
+        else
+            free(line.gaps);
+    }
+    lines->count = kept;
+    free(columns);
+}
+
+bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x)
+{
+    struct pm_line left = lines->items[index];
+    struct pm_rect all = pm_quad_bounds(&left.quad);
+    float share = (x - all.left) / fmaxf(1, pm_rect_width(&all));
+    if (!(share > 0.01f && share < 0.99f))
+        return false;
+    struct pm_line right = left;
+    right.quad = pm_quad_part(&left.quad, share, 1);
+    left.quad = pm_quad_part(&left.quad, 0, share);
+    left.box.right = fminf(left.box.right, x);
+    right.box.left = fmaxf(right.box.left, x);
+    right.bullet_right = 0;
+    right.gaps = pm_xalloc(sizeof *right.gaps * (left.gap_count + 1u));
+    right.gap_count = 0;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < left.gap_count; i++) {
+        const struct pm_gap g = left.gaps[i];
+        if (g.right <= x)
+            left.gaps[kept++] = g;
+        else if (g.left >= x)
+            right.gaps[right.gap_count++] = g;
+        else {
+            left.box.right = fminf(left.box.right, g.left);
+            right.box.left = fmaxf(right.box.left, g.right);
+        }
+    }
+    left.gap_count = kept;
+    lines->items[index] = left;
+    PM_GROW(lines->items, lines->count, lines->capacity);
+    lines->items[lines->count++] = right;
+    return true;
+}
+
+void pm_lines_free(struct pm_lines *lines)
+{
+    for (uint32_t i = 0; i < lines->count; i++)
+        free(lines->items[i].gaps);
+    free(lines->items);
+    *lines = (struct pm_lines){0};
+}
+
+float pm_lines_typical_height(const struct pm_lines *lines, float fallback)
+{
+    if (!lines->count)
+        return fallback;
+    float *heights = pm_xalloc(sizeof *heights * lines->count);
+    for (uint32_t i = 0; i < lines->count; i++)
+        heights[i] = lines->items[i].height;
+    float h = pm_quantile(heights, (int)lines->count, 0.5f);
+    free(heights);
+    return h;
+}
