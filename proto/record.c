@@ -68,7 +68,7 @@ static bool is_empty(const struct pm_field *f, const void *record)
 static bool is_empty_record(const struct pm_schema *schema, const void *record)
 {
     for (size_t i = 0; i < schema->field_count; i++)
-        if (schema->fields[i].required || !is_empty(&schema->fields[i], record))
+        if (!is_empty(&schema->fields[i], record))
             return false;
     return true;
 }
