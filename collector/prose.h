@@ -1,0 +1,29 @@
+/* Rows of text -> Markdown: paragraphs, lists, entries of bibliographies.
+ *
+ * What is known of a row is its text and where it stands, so: a gap, an indent or a line that ends early
+ * starts a new paragraph; a mark at a place where an item can begin starts an item; depth follows from the
+ * position of the mark. Anything doubtful stays one paragraph. Threads: pure functions. Errors: none. */
+#ifndef PM_COLLECTOR_PROSE_H
+#define PM_COLLECTOR_PROSE_H
+
+#include "collector/rows.h"
+
+enum pm_prose_style {
+    PM_PROSE_TEXT,       /* paragraphs, lists where they are evident */
+    PM_PROSE_LIST,       /* the region is a list */
+    PM_PROSE_REFERENCES, /* entries with hanging indent or [1] */
+    PM_PROSE_LINES,      /* every row stands alone: tables of contents */
+    PM_PROSE_PLAIN,      /* paragraphs, never lists: captions, headers, page numbers */
+};
+/* Appends Markdown without a newline at the end. */
+void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count,
+                     enum pm_prose_style style);
+
+/* Appends all rows joined to one line of raw text, not escaped (headings). */
+void pm_prose_join(struct pm_buf *out, const struct pm_row *rows, uint32_t count);
+
+/* Would the first word of `next` have fitted behind `row` before right_px? Then the line was ended on
+ * purpose. */
+bool pm_prose_fits(const struct pm_row *row, const struct pm_row *next, float right_px, float character_px);
+
+#endif

@@ -1,0 +1,173 @@
+/* Markdown: blocks separated by blank lines, no page marks; what could not be read stays visible. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/escape.h"
+#include "collector/flow.h"
+#include "collector/writer.h"
+
+struct ordered { /* the ordered list that the last block ended with; closing 0: none */
+    uint64_t number;
+    char closing;
+};
+
+struct md {
+    struct pm_sink *out;
+    struct pm_flow flow;
+    struct pm_buf block;
+    struct ordered list;
+    bool has_text;
+};
+
+static size_t parse_ordered(const char *line, size_t bytes, struct ordered *out)
+{
+    size_t n = 0;
+    out->number = 0;
+    while (n < bytes && n < 9 && line[n] >= '0' && line[n] <= '9')
+        out->number = out->number * 10 + (uint64_t)(line[n++] - '0');
+    if (!n || n + 1 >= bytes || (line[n] != '.' && line[n] != ')') || line[n + 1] != ' ')
+        return 0;
+    out->closing = line[n];
+    return n;
+}
+
+/* The outermost ordered list that is still open behind these lines. */
+static void follow_list(struct ordered *list, const char *text, size_t bytes)
+{
+    while (bytes) {
+        const char *newline = memchr(text, '\n', bytes);
+        size_t line = newline ? (size_t)(newline - text) : bytes;
+        struct ordered o = {0};
+        if (line && text[0] != ' ') {
+            if (parse_ordered(text, line, &o))
+                *list = o;
+            else
+                list->closing = 0;
+        }
+        line += newline != NULL;
+        text += line, bytes -= line;
+    }
+}
+
+/* Markdown numbers the items of one list by its first: an item that does not follow the list before it shows
+ * its number as text. */
+static void emit(void *ctx, const char *text, size_t bytes)
+{
+    struct md *md = ctx;
+    struct ordered o = {0};
+    if (md->has_text)
+        pm_sink_text(md->out, "\n");
+    size_t digits = parse_ordered(text, bytes, &o);
+    bool breaks = digits && md->list.closing == o.closing && o.number != md->list.number + 1;
+    follow_list(&md->list, text, bytes);
+    if (breaks) {
+        pm_sink_put(md->out, text, digits);
+        pm_sink_text(md->out, "\\");
+        text += digits, bytes -= digits;
+    }
+    pm_sink_put(md->out, text, bytes);
+    pm_sink_text(md->out, "\n");
+    md->has_text = true;
+}
+
+/* Text for the inside of a comment, which "--" would end. Reasons come from other processes: one line. */
+static void put_comment(struct pm_buf *out, const char *text)
+{
+    for (; *text; text++) {
+        pm_buf_append(out, (uint8_t)*text < ' ' ? " " : text, 1);
+        if (text[0] == '-' && (text[1] == '-' || text[1] == '>'))
+            pm_buf_append(out, " ", 1);
+    }
+}
+
+static void put_error(struct pm_buf *out, const char *what, uint32_t page, uint32_t region, const char *code,
+                      const char *text)
+{
+    pm_buf_printf(out, "<!-- page %u", page);
+    if (region)
+        pm_buf_printf(out, ", %s region %u", what, region);
+    pm_buf_text(out, ": ");
+    put_comment(out, code);
+    pm_buf_text(out, ": ");
+    put_comment(out, text);
+    pm_buf_text(out, " -->");
+}
+
+static void put_visible(struct pm_buf *out, const char *what, const char *reason)
+{
+    struct pm_buf line = {0};
+    pm_buf_printf(&line, "[unreadable %s: %s]", what, *reason ? reason : "unknown reason");
+    for (size_t i = 0; i < line.size; i++)
+        if (line.data[i] < ' ')
+            line.data[i] = ' ';
+    pm_escape_markdown(out, (const char *)line.data, line.size, PM_ESCAPE_PARAGRAPH);
+    pm_buf_free(&line);
+}
+
+static void *md_begin(struct pm_sink *out)
+{
+    struct md *md = pm_xalloc(sizeof *md);
+    md->out = out;
+    md->flow.emit = emit;
+    md->flow.ctx = md;
+    return md;
+}
+
+static void put_region(struct md *md, const struct pm_writer_page *page, uint32_t i)
+{
+    const struct pm_out_region *r = &page->page->regions[i];
+    const struct pm_writer_image *image = &page->images[i];
+    struct pm_buf *b = &md->block;
+    b->size = 0;
+    if (image->path)
+        pm_buf_printf(b, "![Image %u-%u](%s)", page->index, image->number, image->path);
+    if (*r->error_code) {
+        if (b->size)
+            pm_buf_text(b, "\n\n");
+        put_error(b, pm_label_name((enum pm_label)r->label), page->page->page, i + 1, r->error_code,
+                  r->error_text);
+        if (!*r->content) {
+            pm_buf_text(b, "\n");
+            put_visible(b, "region", r->error_text);
+        }
+    }
+    if (*r->content) {
+        if (b->size)
+            pm_buf_text(b, "\n\n");
+        pm_buf_text(b, r->content);
+    }
+    if (b->size)
+        pm_flow_add(&md->flow, r, (const char *)b->data, b->size);
+}
+
+static void md_page(void *state, struct pm_sink *out, const struct pm_writer_page *page)
+{
+    struct md *md = state;
+    (void)out;
+    if (*page->page->error_code) {
+        pm_flow_flush(&md->flow);
+        md->block.size = 0;
+        put_error(&md->block, "", page->page->page, 0, page->page->error_code, page->page->error_text);
+        struct pm_buf what = {0};
+        pm_buf_printf(&what, "page %u", page->page->page);
+        pm_buf_text(&md->block, "\n");
+        put_visible(&md->block, (const char *)what.data, page->page->error_text);
+        pm_buf_free(&what);
+        emit(md, (const char *)md->block.data, md->block.size);
+        return;
+    }
+    for (uint32_t i = 0; i < page->page->region_count; i++)
+        put_region(md, page, i);
+}
+
+static void md_end(void *state, struct pm_sink *out)
+{
+    struct md *md = state;
+    (void)out;
+    pm_flow_flush(&md->flow);
+    pm_flow_free(&md->flow);
+    pm_buf_free(&md->block);
+    free(md);
+}
+
+const struct pm_writer pm_writer_md = {"md", ".md", md_begin, md_page, md_end};
