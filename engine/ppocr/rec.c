@@ -395,6 +395,19 @@ int pm_rec_continue(struct pm_rec *r, int64_t budget_macs, bool *done_out, const
     return rc;
 }
 
+int64_t pm_rec_macs_left(const struct pm_rec *r)
+{
+    int64_t sum = r->line ? neck_macs(r->padded_width) : 0;
+    for (int i = r->phase; r->line && i < PHASES; i++)
+        sum += phase_macs(i, r->padded_width);
+    return sum;
+}
+
+void pm_rec_drop(struct pm_rec *r)
+{
+    r->line = NULL;
+}
+
 /* ---- head ---- */
 
 struct head_job {

@@ -25,6 +25,10 @@ int pm_rec_start(struct pm_rec *rec, const struct pm_image *line, int padded_wid
  * until the next start. */
 int pm_rec_continue(struct pm_rec *rec, int64_t budget_macs, bool *done_out, const float **sequence_out,
                     int *steps_out, struct pm_error *err);
+/* Multiply-adds that the line in work still needs (0: none is in work). */
+int64_t pm_rec_macs_left(const struct pm_rec *rec);
+/* Forgets the line in work. */
+void pm_rec_drop(struct pm_rec *rec);
 /* sequence [steps, PM_REC_FEATURES] -> best class and probability of each. */
 int pm_rec_head(struct pm_rec *rec, const float *sequence, int steps, struct pm_ctc_step *out,
                 struct pm_error *err);
