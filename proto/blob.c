@@ -330,6 +330,11 @@ int pm_blob_put_fd(struct pm_blobs *blobs, enum pm_blob_class cls, int fd, uint6
 static int reserve(int fd, size_t bytes, struct pm_error *err)
 {
     int rc;
+    struct statvfs room;
+    /* Asked first, because some file systems hand out all that is left before they find it is not enough. */
+    if (!fstatvfs(fd, &room) && (uint64_t)room.f_bavail * room.f_frsize < bytes)
+        return pm_fail(err, PM_ENOSPC, "cannot reserve %zu bytes: %llu are free", bytes,
+                       (unsigned long long)room.f_bavail * room.f_frsize);
     do
         rc = fallocate(fd, 0, 0, (off_t)bytes);
     while (rc && errno == EINTR);
