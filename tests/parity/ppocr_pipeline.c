@@ -29,10 +29,13 @@
 struct line {
     struct pm_quad quad; /* in the prepared picture, at the end in the page */
     struct pm_image crop;
-    double ratio;      /* width / height of the crop */
-    double wide_ratio; /* the widest of its batch */
-    int steps;
+    double ratio; /* width / height of the crop */
     struct pm_ctc_line text;
+    /* The reference sorts lines by ratio with a sort that is not stable: where equals meet at a batch's edge,
+     * either may be in either batch, and its padding changes what is read. What this line reads in the
+     * batches before and after, where that applies. */
+    struct pm_ctc_line elsewhere[2];
+    int elsewhere_count;
 };
 
 struct lines {
@@ -40,11 +43,19 @@ struct lines {
     size_t count;
 };
 
+static void free_texts(struct line *line)
+{
+    pm_ctc_line_free(&line->text);
+    for (int i = 0; i < line->elsewhere_count; i++)
+        pm_ctc_line_free(&line->elsewhere[i]);
+    line->elsewhere_count = 0;
+}
+
 static void free_lines(struct lines *lines)
 {
     for (size_t i = 0; i < lines->count; i++) {
         pm_image_free(&lines->items[i].crop);
-        pm_ctc_line_free(&lines->items[i].text);
+        free_texts(&lines->items[i]);
     }
     free(lines->items);
     *lines = (struct lines){0};
@@ -175,13 +186,13 @@ static int by_ratio(const void *left, const void *right)
     const struct line *const *a = left, *const *b = right;
     if ((*a)->ratio != (*b)->ratio)
         return (*a)->ratio < (*b)->ratio ? -1 : 1;
-    return *a < *b ? -1 : *a > *b; /* the reference's sort is not stable: any order of equals may be its */
+    return *a < *b ? -1 : *a > *b;
 }
 
-static int read_line(struct pm_rec *rec, const struct pm_charset *charset, struct line *line, int width,
-                     struct pm_error *err)
+static int read_line(struct pm_rec *rec, const struct pm_charset *charset, const struct line *line, int width,
+                     struct pm_ctc_line *out, struct pm_error *err)
 {
-    int own = (int)ceil(LINE_HEIGHT * line->ratio);
+    int own = (int)ceil(LINE_HEIGHT * line->ratio), step_count = 0;
     struct pm_image resized = {0};
     const float *sequence = NULL;
     struct pm_ctc_step *steps = NULL;
@@ -190,15 +201,42 @@ static int read_line(struct pm_rec *rec, const struct pm_charset *charset, struc
     if (!rc)
         rc = pm_rec_start(rec, &resized, width, err);
     while (!rc && !done)
-        rc = pm_rec_continue(rec, INT64_MAX, &done, &sequence, &line->steps, err);
+        rc = pm_rec_continue(rec, INT64_MAX, &done, &sequence, &step_count, err);
     if (!rc) {
-        steps = pm_xalloc((size_t)line->steps * sizeof *steps);
-        rc = pm_rec_head(rec, sequence, line->steps, steps, err);
+        steps = pm_xalloc((size_t)step_count * sizeof *steps);
+        rc = pm_rec_head(rec, sequence, step_count, steps, err);
     }
     if (!rc)
-        rc = pm_ctc_decode(steps, line->steps, charset, &line->text, err);
+        rc = pm_ctc_decode(steps, step_count, charset, out, err);
     free(steps);
     pm_image_free(&resized);
+    return rc;
+}
+
+/* Width of the input of the batch that order[i] is in. */
+static int batch_width(struct line *const *order, size_t count, size_t i)
+{
+    size_t end = (i / BATCH + 1) * BATCH;
+    return (int)(LINE_HEIGHT * fmax(MIN_LINE_WH, order[(end < count ? end : count) - 1]->ratio));
+}
+
+static int read_in_batch(struct pm_rec *rec, const struct pm_charset *charset, struct line *const *order,
+                         size_t count, size_t i, struct pm_error *err)
+{
+    struct line *line = order[i];
+    size_t start = i / BATCH * BATCH, end = start + BATCH;
+    int width = batch_width(order, count, i), rc = read_line(rec, charset, line, width, &line->text, err);
+    bool before = start > 0 && order[start - 1]->ratio == line->ratio;
+    bool after = end < count && order[end]->ratio == line->ratio;
+    for (int side = 0; !rc && side < 2; side++) {
+        if (!(side == 0 ? before : after))
+            continue;
+        int other = batch_width(order, count, side == 0 ? start - 1 : end);
+        if (other == width)
+            continue;
+        rc = read_line(rec, charset, line, other, &line->elsewhere[line->elsewhere_count], err);
+        line->elsewhere_count += !rc;
+    }
     return rc;
 }
 
@@ -217,14 +255,8 @@ static int read_lines(const struct parity_case *c, struct lines *lines, struct p
         line->ratio = (double)line->crop.width_px / line->crop.height_px;
     }
     qsort(order, lines->count, sizeof *order, by_ratio);
-    for (size_t start = 0; !rc && start < lines->count; start += BATCH) {
-        size_t end = start + BATCH < lines->count ? start + BATCH : lines->count;
-        double widest = fmax(MIN_LINE_WH, order[end - 1]->ratio);
-        for (size_t i = start; !rc && i < end; i++) {
-            order[i]->wide_ratio = widest;
-            rc = read_line(rec, charset, order[i], (int)(LINE_HEIGHT * widest), err);
-        }
-    }
+    for (size_t i = 0; !rc && i < lines->count; i++)
+        rc = read_in_batch(rec, charset, order, lines->count, i, err);
     free(order);
     return rc;
 }
@@ -252,7 +284,7 @@ static void finish_lines(struct lines *lines, const struct pm_image *page, const
         struct line *line = &lines->items[i];
         pm_image_free(&line->crop);
         if (is_blank((const char *)line->text.text.data) || line->text.confidence < TEXT_SCORE) {
-            pm_ctc_line_free(&line->text);
+            free_texts(line);
             continue;
         }
         for (int k = 0; k < 4; k++) {
@@ -355,7 +387,12 @@ static int compare_line(const struct parity_case *c, const json_t *golden, size_
     if (!(best < PAIRING_PX))
         return 0;
     is_taken[nearest] = true;
-    const struct line *line = &ours->items[nearest];
+    struct line *line = &ours->items[nearest];
+    for (int i = 0; i < line->elsewhere_count && strcmp((const char *)line->text.text.data, text) != 0; i++) {
+        struct pm_ctc_line swap = line->text;
+        line->text = line->elsewhere[i];
+        line->elsewhere[i] = swap;
+    }
     t->paired++;
     t->corner = fmax(t->corner, best);
     t->in_order += nearest == index;
