@@ -233,6 +233,15 @@ static void drafts_are_written_in_place(void **state)
     assert_int_equal(temporaries(r), 0);
 }
 
+static int write_file(const char *path, const char *text, size_t n)
+{
+    int fd = open(path, O_WRONLY);
+    ssize_t written = fd < 0 ? -1 : write(fd, text, n);
+    if (fd >= 0)
+        close(fd);
+    return written == (ssize_t)n ? 0 : -1;
+}
+
 /* A tmpfs of one megabyte in a mount namespace of its own; where that is not allowed the case is left out.
  * Exit status of the child: 0 as it should be, 77 left out, else the number of the check that failed. */
 static int fill_a_small_disk(const char *dir)
@@ -241,7 +250,12 @@ static int fill_a_small_disk(const char *dir)
     struct pm_blob_draft draft;
     struct pm_error err = {0};
     char key[PM_BLOB_KEY_SIZE];
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) || mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
+    char map[64];
+    int n = snprintf(map, sizeof map, "0 %d 1", (int)getuid());
+    if (unshare(CLONE_NEWNS) &&
+        (unshare(CLONE_NEWUSER | CLONE_NEWNS) || write_file("/proc/self/uid_map", map, (size_t)n)))
+        return 77;
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
         return 77;
     if (pm_blobs_open(dir, dir, &blobs, &err))
         return 1;
