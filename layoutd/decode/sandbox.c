@@ -276,17 +276,17 @@ static int add_descriptor_rules(scmp_filter_ctx f)
                                        SCMP_SYS(sendto)};
     int rc = 0;
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
-        rc |= rule1(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, (uint64_t)commands[i]));
+        rc |= rule1(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, (uint64_t)commands[i], 0));
     for (size_t i = 0; i < sizeof socket_calls / sizeof socket_calls[0]; i++)
-        rc |= rule1(f, SCMP_ACT_ALLOW, socket_calls[i], SCMP_A0(SCMP_CMP_EQ, PM_WIRE_SOCKET_FD));
+        rc |= rule1(f, SCMP_ACT_ALLOW, socket_calls[i], SCMP_A0(SCMP_CMP_EQ, PM_WIRE_SOCKET_FD, 0));
     /* Standard output and error are /dev/null in use, a terminal when a person runs the self-test. */
     static const int write_calls[] = {SCMP_SYS(write), SCMP_SYS(writev)};
     for (size_t i = 0; i < 2; i++) {
-        rc |= rule1(f, SCMP_ACT_ALLOW, write_calls[i], SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO));
-        rc |= rule1(f, SCMP_ACT_ALLOW, write_calls[i], SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
+        rc |= rule1(f, SCMP_ACT_ALLOW, write_calls[i], SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO, 0));
+        rc |= rule1(f, SCMP_ACT_ALLOW, write_calls[i], SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO, 0));
     }
     /* abort() and failing assertions: signals to itself. */
-    rc |= rule1(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
+    rc |= rule1(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid(), 0));
     return rc;
 }
 
