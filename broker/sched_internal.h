@@ -101,7 +101,7 @@ struct peer {
     uint64_t granted, leased;
     struct lease **leases;
     size_t lease_count, lease_capacity;
-    bool has_suspect;
+    bool has_suspect, is_mute;
     int64_t stalled_us; /* 0: fine; otherwise since when it owes a sign of life */
 };
 

@@ -57,6 +57,7 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
     p->id = s->next_peer++;
     p->role = facts->role;
     p->granted = facts->granted;
+    p->leased = facts->leased;
     bool is_worker = facts->role == PM_ROLE_WORKER;
     p->queue_count = is_worker ? facts->reader_count : 1;
     p->queues = pm_xalloc((p->queue_count + 1) * sizeof *p->queues);
@@ -75,17 +76,41 @@ void pm_sched_credit(struct pm_sched *s, uint32_t peer, uint64_t granted)
         p->granted = granted;
 }
 
+void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, uint64_t leased)
+{
+    struct peer *p = find_peer(s, peer);
+    if (!p)
+        return;
+    p->granted = granted;
+    p->leased = leased;
+}
+
 void pm_sched_alive(struct pm_sched *s, uint32_t peer)
 {
     struct peer *p = find_peer(s, peer);
+    if (!p)
+        return;
+    p->stalled_us = 0;
+    p->is_mute = false;
+}
+
+void pm_sched_mute(struct pm_sched *s, uint32_t peer)
+{
+    struct peer *p = find_peer(s, peer);
     if (p)
-        p->stalled_us = 0;
+        p->is_mute = true;
 }
 
 uint32_t pm_sched_peer_leases(const struct pm_sched *s, uint32_t peer)
 {
     const struct peer *p = find_peer(s, peer);
     return p ? (uint32_t)p->lease_count : 0;
+}
+
+uint32_t pm_sched_peer_room(const struct pm_sched *s, uint32_t peer)
+{
+    const struct peer *p = find_peer(s, peer);
+    return p && p->granted > p->leased ? (uint32_t)(p->granted - p->leased) : 0;
 }
 
 /* ---- leases ---- */
@@ -464,7 +489,7 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now)
             struct peer *p = s->peers[(k + s->turn) % s->peer_count];
             struct ref r;
             uint32_t queue;
-            if (p->leased >= p->granted || p->has_suspect || p->stalled_us ||
+            if (p->leased >= p->granted || p->has_suspect || p->stalled_us || p->is_mute ||
                 !next_for(s, p, reader_room, &r, &queue))
                 continue;
             if (r.t->is_suspect && p->lease_count)

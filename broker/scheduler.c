@@ -229,20 +229,24 @@ static void set_state(struct pm_sched *s, struct job *j, uint32_t state)
     s->stats.jobs[state]++;
 }
 
+uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key)
+{
+    if (!key || !*key)
+        return 0;
+    char *full = pm_xprintf("%s\x1f%s", client, key);
+    const struct job *known = pm_strmap_get(&s->by_key, full);
+    free(full);
+    return known ? known->id : 0;
+}
+
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, const struct pm_msg_submit *m,
                     uint64_t *job_out, bool *duplicate_out, struct pm_error *err)
 {
     s->now_us = now.us;
-    if (m->key && *m->key) {
-        char *key = pm_xprintf("%s\x1f%s", client, m->key);
-        struct job *known = pm_strmap_get(&s->by_key, key);
-        free(key);
-        if (known) {
-            *job_out = known->id;
-            *duplicate_out = true;
-            return 0;
-        }
-    }
+    *job_out = pm_sched_known(s, client, m->key);
+    *duplicate_out = *job_out != 0;
+    if (*duplicate_out)
+        return 0;
     if (s->is_draining)
         return pm_fail(err, PM_EBUSY, "the broker is stopping and takes no new jobs");
     uint64_t live = s->stats.jobs[PM_JOB_QUEUED] + s->stats.jobs[PM_JOB_RUNNING];
@@ -263,7 +267,6 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, c
     pm_task_ready(s, &open);
     pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
     *job_out = j->id;
-    *duplicate_out = false;
     return 0;
 }
 

@@ -100,6 +100,8 @@ int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client,
                     const struct pm_msg_submit *submit, uint64_t *job_out, bool *duplicate_out,
                     struct pm_error *err);
+/* The job that a client's key stands for; 0 when none. */
+uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
 /* Failed parts again, or everything when no page was read. `image` is the finished job as journalled, with
  * its pages. */
@@ -124,6 +126,7 @@ struct pm_sched_peer {
     const char *const *readers; /* workers */
     uint32_t reader_count;
     uint64_t granted; /* first credit */
+    uint64_t leased;  /* leases it has already (re-presented ones), which count against its credit */
 };
 enum pm_peer_end {
     PM_PEER_LEFT,    /* said goodbye: what it held is given back without blame */
@@ -132,6 +135,10 @@ enum pm_peer_end {
 };
 uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct pm_sched_peer *facts);
 void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enum pm_peer_end how);
+/* It greets again after a lost connection: credit starts anew, leases stay. */
+void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, uint64_t leased);
+/* It cannot be reached just now: no new leases until it is heard of (pm_sched_alive). */
+void pm_sched_mute(struct pm_sched *s, uint32_t peer);
 void pm_sched_credit(struct pm_sched *s, uint32_t peer, uint64_t granted);
 /* A lease that a peer re-presents after a reconnect: true when it may keep it (it is the peer's now). */
 bool pm_sched_held(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_held *held);
@@ -146,6 +153,7 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
                     struct pm_error *err);
 bool pm_sched_is_current(const struct pm_sched *s, uint32_t peer, uint64_t task, uint32_t attempt);
 uint32_t pm_sched_peer_leases(const struct pm_sched *s, uint32_t peer);
+uint32_t pm_sched_peer_room(const struct pm_sched *s, uint32_t peer); /* credit left */
 
 /* ---- leases ---- */
 struct pm_lease_facts {

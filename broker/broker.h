@@ -1,0 +1,220 @@
+/* The shell around the scheduler: sockets, journal, blobs, connections, and the loop that ties them.
+ *
+ * One turn of the loop: take at most PM_TURN_MESSAGES from each socket, let verbs change the scheduler,
+ * assign leases, commit everything in one transaction, then send what was decided. Answers, leases and events
+ * wait in the outbox until the commit is done.
+ *
+ * Ownership: struct pm_broker owns all of it. Threads: one. Errors: a verb that returns an error makes the
+ * router answer REFUSE with it, counted under its code; what happens to the machine (disk, sockets) ends the
+ * loop. */
+#ifndef PM_BROKER_BROKER_H
+#define PM_BROKER_BROKER_H
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "broker/journal.h"
+#include "broker/scheduler.h"
+#include "proto/blob.h"
+#include "proto/frame.h"
+
+#define PM_TURN_MESSAGES 64u
+#define PM_TURN_BYTES    (64u << 20)
+
+struct pm_broker_config {
+    const char *state_dir, *run_dir, *pixel_dir; /* pixel_dir NULL: RUN/pixels */
+    uint64_t pixel_budget_bytes;
+    int64_t result_ttl_us, stall_us, drain_us, adopt_us;
+    uint64_t min_free_bytes; /* of the disk: below it no submits */
+    uint32_t max_jobs;
+    int ready_fd;   /* -1: none */
+    int parent_pid; /* 0: none */
+};
+
+/* Everything that is refused, dropped or repaired has a counter; PM_COUNTERS lists them with their names. */
+#define PM_COUNTERS(X)                                                                                       \
+    X(malformed_messages)                                                                                    \
+    X(unknown_peers)                                                                                         \
+    X(wrong_role)                                                                                            \
+    X(refused_submits)                                                                                       \
+    X(refused_requests)                                                                                      \
+    X(duplicate_submits)                                                                                     \
+    X(hellos_refused)                                                                                        \
+    X(peers_gone)                                                                                            \
+    X(peers_cut)                                                                                             \
+    X(results_fenced)                                                                                        \
+    X(results_without_blobs)                                                                                 \
+    X(results_impossible)                                                                                    \
+    X(leases_unsent)                                                                                         \
+    X(sends_delayed)                                                                                         \
+    X(events_coalesced)                                                                                      \
+    X(events_lost)                                                                                           \
+    X(uploads_refused)                                                                                       \
+    X(journal_commits)                                                                                       \
+    X(journal_full)                                                                                          \
+    X(blobs_removed)                                                                                         \
+    X(blob_errors)                                                                                           \
+    X(jobs_expired)
+
+enum pm_counter_id {
+#define X(name) PM_COUNT_##name,
+    PM_COUNTERS(X)
+#undef X
+        PM_COUNT_COUNT
+};
+
+/* A message that waits for its socket. */
+struct pm_outgoing {
+    struct pm_outgoing *next;
+    uint32_t type;
+    struct pm_buf record, payload;
+};
+
+struct pm_watch {
+    uint64_t job;
+    char *batch; /* "" with job 0: every job */
+    bool partial;
+};
+struct pm_pending_event {
+    struct pm_pending_event *next;
+    enum pm_event_kind kind;
+    uint64_t job;
+    uint32_t page, region;
+    char *blob, *text;
+};
+struct pm_upload {
+    uint64_t id, bytes;
+    int fd;
+};
+#define PM_CONN_UPLOADS 8
+
+struct pm_conn {
+    uint64_t id;
+    int socket; /* index into sockets */
+    uint8_t route[32];
+    size_t route_bytes;
+    uint32_t role, seq, proto;
+    char *name, *version, *client, *host;
+    uint64_t pid, instance;
+    int pidfd;     /* -1: on another host */
+    uint32_t peer; /* the scheduler's number; 0: a client */
+    bool is_dead;  /* to be removed at the end of the turn */
+    bool is_unreachable;
+    int64_t joined_us, heard_us, pinged_us;
+    uint64_t done, failed, busy_us;
+    struct pm_outgoing *out_first, *out_last;
+    size_t out_count;
+    /* watchers */
+    struct pm_watch *watches;
+    size_t watch_count, watch_capacity;
+    struct pm_pending_event *event_first, *event_last;
+    size_t event_count;
+    uint64_t event_seq;
+    struct pm_map progress; /* jobs whose snapshot is due */
+    int64_t progress_us;
+    bool has_lost;
+    struct pm_upload uploads[PM_CONN_UPLOADS];
+};
+
+enum { PM_SOCKET_WORK, PM_SOCKET_CLIENT, PM_SOCKET_COUNT };
+
+struct pm_refs;
+struct pm_broker {
+    struct pm_broker_config config;
+    struct pm_sched *sched;
+    struct pm_journal *journal;
+    struct pm_blobs *blobs;
+    struct pm_refs *refs;
+    void *zmq, *sockets[PM_SOCKET_COUNT];
+    int epoll_fd, signal_fd, parent_fd, lock_fds[2];
+    char *host;
+    uint64_t epoch;
+    struct pm_arena arena; /* of the turn: messages */
+    struct pm_now now;
+    int64_t started_us, housekeeping_us, expiry_us, sweep_us, drain_until_us, space_us;
+    bool is_draining, is_stopping, is_full;
+    struct pm_actions spare; /* the scheduler's list and this one take turns */
+    uint64_t next_conn, disk_free;
+    struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */
+    struct pm_conn **conns;
+    size_t conn_count, conn_capacity;
+    uint64_t counters[PM_COUNT_COUNT];
+    struct pm_buf scratch;
+};
+
+static inline void pm_count(struct pm_broker *b, enum pm_counter_id id)
+{
+    b->counters[id]++;
+}
+const char *pm_counter_name(enum pm_counter_id id);
+
+/* start.c: everything up to the first turn, and the end. */
+int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out, struct pm_error *err);
+void pm_broker_free(struct pm_broker **broker);
+/* loop.c: runs until told to stop. 0, or why it cannot go on. */
+int pm_broker_run(struct pm_broker *b, struct pm_error *err);
+void pm_broker_drain(struct pm_broker *b);
+/* Writes what the turn has decided so far, for verbs that read the journal. */
+int pm_broker_commit(struct pm_broker *b, struct pm_error *err);
+
+/* conn.c */
+struct pm_conn *pm_conn_find(struct pm_broker *b, int socket, const struct pm_message *m);
+struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_message *m);
+struct pm_conn *pm_conn_of_peer(const struct pm_broker *b, uint32_t peer);
+struct pm_conn *pm_conn_of_instance(const struct pm_broker *b, uint64_t instance);
+void pm_conn_cut(struct pm_broker *b, struct pm_conn *c); /* removed at the end of the turn */
+void pm_conn_bury(struct pm_broker *b);                   /* removes what was cut */
+/* Queues a message; it leaves after the turn's commit. */
+void pm_conn_send(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record);
+/* As above, with a payload, which is taken over (left empty). */
+void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record,
+                          struct pm_buf *payload);
+void pm_conn_forget_queue(struct pm_conn *c);
+/* Sends at once (leases; after the commit): the error is the caller's to handle. */
+int pm_conn_send_now(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record,
+                     struct pm_bytes payload, struct pm_error *err);
+void pm_conn_flush(struct pm_broker *b, struct pm_conn *c);
+/* Answers a message of somebody unknown. */
+void pm_refuse_stranger(struct pm_broker *b, int socket, const struct pm_message *m, uint64_t ref, int code,
+                        const char *text);
+void pm_conn_watch_exit(struct pm_broker *b, struct pm_conn *c);
+void pm_conn_exits(struct pm_broker *b); /* processes that ended */
+
+/* events.c */
+void pm_events_take(struct pm_broker *b, const struct pm_action *event);
+void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind kind, uint64_t job,
+                    uint32_t page, uint32_t region, const char *blob, const char *text);
+void pm_events_flush(struct pm_broker *b, struct pm_conn *c);
+int64_t pm_events_next_us(const struct pm_broker *b); /* when a delayed snapshot is due */
+void pm_events_free(struct pm_conn *c);
+
+/* lease.c */
+void pm_lease_send(struct pm_broker *b, const struct pm_action *lease);
+
+/* router.c */
+void pm_route(struct pm_broker *b, int socket, const struct pm_message *m);
+
+/* refs.c: who refers to which blob, and what to remove when nobody does. */
+struct pm_refs *pm_refs_new(void);
+void pm_refs_free(struct pm_refs **refs);
+void pm_refs_change(void *broker, const char *key, int change); /* a pm_journal_ref_fn */
+bool pm_refs_has(const struct pm_refs *refs, const char *key);
+/* Removes pixel blobs without references, and disk blobs that have had none for a while. */
+void pm_refs_collect(struct pm_broker *b);
+int pm_refs_sweep(struct pm_broker *b, int grace_s, struct pm_error *err);
+
+/* space.c: the disk's free bytes, and the reserve that keeps the journal writable. */
+int pm_space_reserve(struct pm_broker *b, struct pm_error *err);
+void pm_space_check(struct pm_broker *b);
+bool pm_space_release(struct pm_broker *b); /* gives the reserve up; false when it is gone already */
+
+/* verbs/: one file each. */
+typedef int pm_verb(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err);
+pm_verb pm_verb_ping, pm_verb_pong, pm_verb_goodbye, pm_verb_credit, pm_verb_beat, pm_verb_partial,
+    pm_verb_result, pm_verb_submit, pm_verb_list, pm_verb_status, pm_verb_cancel, pm_verb_retry,
+    pm_verb_forget, pm_verb_watch, pm_verb_fetch, pm_verb_stats, pm_verb_shutdown, pm_verb_blob_put,
+    pm_verb_blob_get;
+/* HELLO comes before there is a connection. */
+void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m);
+
+#endif

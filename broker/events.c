@@ -1,0 +1,156 @@
+/* Events to watchers: bounded, coalesced, numbered without gaps.
+ *
+ * States, pages, retries and partial texts queue in order. Progress is not queued: a job that moved gets one
+ * snapshot per connection every PROGRESS_US. A watcher that does not read loses partial texts first; when
+ * its queue is full all of it is replaced by one LOST event and a snapshot of every job concerned. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+
+#define PROGRESS_US  100000
+#define PARTIAL_MOST 256
+#define EVENT_MOST   4096
+
+static void drop_first(struct pm_conn *c)
+{
+    struct pm_pending_event *e = c->event_first;
+    c->event_first = e->next;
+    if (!c->event_first)
+        c->event_last = NULL;
+    c->event_count--;
+    free(e->blob);
+    free(e->text);
+    free(e);
+}
+
+void pm_events_free(struct pm_conn *c)
+{
+    while (c->event_first)
+        drop_first(c);
+    for (size_t i = 0; i < c->watch_count; i++)
+        free(c->watches[i].batch);
+    free(c->watches);
+    pm_map_free(&c->progress);
+}
+
+void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind kind, uint64_t job,
+                    uint32_t page, uint32_t region, const char *blob, const char *text)
+{
+    if (kind == PM_EVENT_PROGRESS) {
+        pm_map_put(&c->progress, job, c);
+        return;
+    }
+    if (kind == PM_EVENT_PARTIAL && c->event_count >= PARTIAL_MOST) {
+        pm_count(b, PM_COUNT_events_coalesced);
+        return;
+    }
+    if (c->event_count >= EVENT_MOST) {
+        while (c->event_first) {
+            pm_count(b, PM_COUNT_events_lost);
+            pm_map_put(&c->progress, c->event_first->job, c);
+            drop_first(c);
+        }
+        c->has_lost = true;
+    }
+    struct pm_pending_event *e = pm_xalloc(sizeof *e);
+    e->kind = kind;
+    e->job = job;
+    e->page = page;
+    e->region = region;
+    e->blob = pm_xstrdup(blob);
+    e->text = pm_xstrdup(text);
+    if (c->event_last)
+        c->event_last->next = e;
+    else
+        c->event_first = e;
+    c->event_last = e;
+    c->event_count++;
+}
+
+static const struct pm_watch *watch_for(const struct pm_conn *c, uint64_t job, const char *batch)
+{
+    const struct pm_watch *found = NULL;
+    for (size_t i = 0; i < c->watch_count; i++) {
+        const struct pm_watch *w = &c->watches[i];
+        bool matches = w->job ? w->job == job : !*w->batch || !strcmp(w->batch, batch);
+        if (matches && (!found || w->partial))
+            found = w;
+    }
+    return found;
+}
+
+void pm_events_take(struct pm_broker *b, const struct pm_action *event)
+{
+    struct pm_job_info info = {.batch = ""};
+    pm_sched_info(b->sched, event->job, &info);
+    for (size_t i = 0; i < b->conn_count; i++) {
+        struct pm_conn *c = b->conns[i];
+        if (!c->watch_count || c->is_dead)
+            continue;
+        const struct pm_watch *w = watch_for(c, event->job, info.batch);
+        if (w && (event->event != PM_EVENT_PARTIAL || w->partial))
+            pm_events_push(b, c, event->event, event->job, event->page, event->region, event->blob,
+                           event->text);
+    }
+}
+
+/* The snapshot is taken now, at sending. 0: sent. */
+static int send_event(struct pm_broker *b, struct pm_conn *c, const struct pm_pending_event *e)
+{
+    struct pm_msg_event m = {.seq = c->event_seq + 1,
+                             .kind = e->kind,
+                             .page = e->page,
+                             .region = e->region,
+                             .page_blob = e->blob,
+                             .text = e->text};
+    if (e->job && !pm_sched_info(b->sched, e->job, &m.info))
+        return 0; /* forgotten meanwhile */
+    int rc = pm_conn_send_now(b, c, PM_MSG_EVENT, &m, (struct pm_bytes){0}, NULL);
+    c->event_seq += !rc;
+    return rc;
+}
+
+void pm_events_flush(struct pm_broker *b, struct pm_conn *c)
+{
+    int rc = 0;
+    if (c->has_lost) {
+        struct pm_pending_event lost = {.kind = PM_EVENT_LOST, .blob = NULL, .text = NULL};
+        rc = send_event(b, c, &lost);
+        c->has_lost = rc != 0;
+    }
+    while (!rc && c->event_first && !c->is_dead) {
+        rc = send_event(b, c, c->event_first);
+        if (rc)
+            break;
+        if (c->event_first->kind == PM_EVENT_STATE)
+            pm_map_remove(&c->progress, c->event_first->job);
+        drop_first(c);
+    }
+    if (rc || c->is_dead || !c->progress.count || b->now.us - c->progress_us < PROGRESS_US)
+        return;
+    c->progress_us = b->now.us;
+    size_t cursor = 0;
+    uint64_t job;
+    void *value;
+    while (!rc && pm_map_next(&c->progress, &cursor, &job, &value)) {
+        struct pm_pending_event e = {.kind = PM_EVENT_PROGRESS, .job = job};
+        rc = send_event(b, c, &e);
+    }
+    if (!rc)
+        pm_map_free(&c->progress); /* otherwise all of them again: a snapshot too many does no harm */
+}
+
+int64_t pm_events_next_us(const struct pm_broker *b)
+{
+    int64_t next = INT64_MAX;
+    for (size_t i = 0; i < b->conn_count; i++) {
+        const struct pm_conn *c = b->conns[i];
+        int64_t due =
+            c->progress.count || c->out_first || c->event_first ? c->progress_us + PROGRESS_US : INT64_MAX;
+        if (c->out_first || c->event_first) /* its socket was full: look again soon */
+            due = b->now.us + 20000;
+        next = due < next ? due : next;
+    }
+    return next;
+}

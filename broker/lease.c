@@ -1,0 +1,110 @@
+/* LEASE messages: what a task needs is put together only now, after the commit. */
+#include "broker/broker.h"
+#include "proto/page.h"
+
+/* The texts of a page; a region that failed for good is told as such. */
+static int page_texts(struct pm_broker *b, uint64_t task, struct pm_buf *out, struct pm_error *err)
+{
+    struct pm_region_row *rows;
+    size_t count;
+    int rc =
+        pm_journal_regions(b->journal, pm_task_job(task), pm_task_page(task), &b->arena, &rows, &count, err);
+    if (rc)
+        return rc;
+    struct pm_page_texts texts = {.text_count = (uint32_t)count};
+    texts.texts = pm_arena_alloc(&b->arena, count * sizeof *texts.texts);
+    for (size_t i = 0; i < count; i++) {
+        texts.texts[i] = rows[i].text;
+        if (!*rows[i].error_code)
+            continue;
+        struct pm_region_text failed = {.crop = rows[i].region,
+                                        .text = "",
+                                        .finish = "error",
+                                        .reader = "",
+                                        .error_code = rows[i].error_code,
+                                        .error_text = rows[i].error_text};
+        pm_buf_clear(&b->scratch);
+        pm_record_encode(&pm_region_text_schema, &failed, &b->scratch);
+        texts.texts[i].data =
+            (const uint8_t *)pm_arena_text(&b->arena, (const char *)b->scratch.data, b->scratch.size);
+        texts.texts[i].size = b->scratch.size;
+    }
+    pm_page_texts_encode(&texts, out);
+    return 0;
+}
+
+static int document_pages(struct pm_broker *b, uint64_t job, struct pm_buf *out, struct pm_error *err)
+{
+    struct pm_job_image image;
+    int rc = pm_journal_job(b->journal, job, &b->arena, &image, err);
+    if (rc)
+        return rc;
+    struct pm_doc_pages pages = {.page_count = image.page_count};
+    pages.pages = pm_arena_alloc(&b->arena, image.page_count * sizeof *pages.pages);
+    for (uint32_t i = 0; i < image.page_count; i++)
+        pages.pages[i] = (struct pm_doc_page){.page = image.pages[i].page,
+                                              .blob = image.pages[i].blob,
+                                              .error_code = image.pages[i].error_code,
+                                              .error_text = image.pages[i].error_text};
+    return pm_record_try_encode(&pm_doc_pages_schema, &pages, out, err);
+}
+
+static int fill_payload(struct pm_broker *b, const struct pm_action *a, struct pm_buf *out,
+                        struct pm_error *err)
+{
+    enum pm_task_kind kind = pm_task_kind(a->task);
+    int rc = 0;
+    if (kind == PM_KIND_ASSEMBLE_PAGE)
+        rc = page_texts(b, a->task, out, err);
+    else if (kind == PM_KIND_ASSEMBLE_DOC)
+        rc = document_pages(b, a->job, out, err);
+    if (!rc && out->size > PM_FRAME_PAYLOAD_BYTES)
+        rc = pm_fail(err, PM_ELIMIT, "its parts have %zu bytes together; a message takes %u", out->size,
+                     PM_FRAME_PAYLOAD_BYTES);
+    return rc;
+}
+
+void pm_lease_send(struct pm_broker *b, const struct pm_action *a)
+{
+    struct pm_lease_facts facts;
+    struct pm_conn *c = pm_conn_of_peer(b, a->peer);
+    if (!pm_sched_lease_facts(b->sched, a->task, &facts) || facts.attempt != a->attempt)
+        return;
+    if (!c || c->is_unreachable) {
+        pm_count(b, PM_COUNT_leases_unsent);
+        pm_sched_lease_unsent(b->sched, b->now, a->task);
+        return;
+    }
+    enum pm_task_kind kind = pm_task_kind(a->task);
+    bool is_layout = kind == PM_KIND_OPEN || kind == PM_KIND_PAGE;
+    bool is_crops = kind == PM_KIND_REGION || kind == PM_KIND_ASSEMBLE_PAGE;
+    struct pm_msg_lease m = {.task = a->task,
+                             .epoch = facts.epoch,
+                             .job = a->job,
+                             .attempt = facts.attempt,
+                             .kind = kind,
+                             .page = pm_task_page(a->task),
+                             .region = kind == PM_KIND_REGION ? pm_task_slot(a->task) : 0,
+                             .deadline_us = facts.deadline_us,
+                             .source = is_layout ? facts.submit->source : "",
+                             .input = kind == PM_KIND_ASSEMBLE_PAGE ? facts.record : "",
+                             .sheet = is_crops ? facts.sheet : "",
+                             .options = facts.submit->options};
+    struct pm_buf payload = {0};
+    struct pm_error err;
+    int rc = fill_payload(b, a, &payload, &err);
+    if (!rc)
+        rc = pm_conn_send_now(b, c, PM_MSG_LEASE, &m, (struct pm_bytes){payload.data, payload.size}, &err);
+    pm_buf_free(&payload);
+    if (!rc)
+        return;
+    if (rc == PM_EAGAIN || rc == PM_EGONE) {
+        pm_count(b, PM_COUNT_leases_unsent);
+        pm_sched_lease_unsent(b->sched, b->now, a->task);
+        pm_sched_mute(b->sched, a->peer); /* until it is heard of */
+        return;
+    }
+    pm_log(PM_LOG_ERROR, "cannot lease %s job=%llu page=%u: %s", pm_kind_name(kind),
+           (unsigned long long)a->job, m.page, err.text);
+    pm_sched_lease_impossible(b->sched, b->now, a->task, rc, err.text);
+}

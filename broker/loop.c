@@ -1,0 +1,269 @@
+/* The loop: receive, decide, commit, send. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "base/clock.h"
+#include "broker/broker.h"
+
+#define HOUSEKEEPING_US 1000000
+#define PING_US         10000000
+#define GIVE_UP_US      30000000 /* a service that cannot be reached and whose process cannot be watched */
+#define SWEEP_US        (600 * (int64_t)1000000)
+#define SWEEP_GRACE_S   600
+#define EXPIRE_MOST     64
+
+enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_PARENT, POLL_COUNT };
+
+/* ---- commit ---- */
+
+int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
+{
+    struct pm_actions *a = pm_sched_actions(b->sched);
+    if (!a->op_count)
+        return 0;
+    int rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
+    if (rc == PM_ENOSPC) {
+        pm_count(b, PM_COUNT_journal_full);
+        b->is_full = true;
+        if (pm_space_release(b)) {
+            pm_log(PM_LOG_WARNING, "the disk is full: the reserve is given up");
+            rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
+        }
+    }
+    if (rc) {
+        /* What the scheduler knows and what the file says differ now: only a restart mends that. */
+        b->is_stopping = true;
+        return rc;
+    }
+    pm_count(b, PM_COUNT_journal_commits);
+    a->op_count = 0;
+    return 0;
+}
+
+static void kill_peer(struct pm_broker *b, uint32_t peer)
+{
+    struct pm_conn *c = pm_conn_of_peer(b, peer);
+    if (!c || c->pidfd < 0)
+        return;
+    pm_log(PM_LOG_WARNING, "%s is wedged, killed name=%s pid=%llu", pm_role_name(c->role), c->name,
+           (unsigned long long)c->pid);
+    syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+}
+
+/* What may be seen by others, now that it is written. Sending may decide more (a lease that did not leave):
+ * that collects in the scheduler's other list. */
+static void carry_out(struct pm_broker *b)
+{
+    struct pm_actions *live = pm_sched_actions(b->sched), now = *live;
+    *live = b->spare;
+    for (size_t i = 0; i < now.item_count; i++) {
+        const struct pm_action *a = &now.items[i];
+        if (a->kind == PM_ACTION_EVENT) {
+            pm_events_take(b, a);
+        } else if (a->kind == PM_ACTION_KILL) {
+            kill_peer(b, a->peer);
+        } else if (a->kind == PM_ACTION_REVOKE) {
+            struct pm_conn *c = pm_conn_of_peer(b, a->peer);
+            struct pm_msg_revoke m = {.task = a->task, .attempt = a->attempt, .reason = a->reason};
+            if (c)
+                pm_conn_send(b, c, PM_MSG_REVOKE, &m);
+        }
+    }
+    /* Answers before leases: a WELCOME must come first. */
+    for (size_t i = 0; i < b->conn_count; i++)
+        pm_conn_flush(b, b->conns[i]);
+    for (size_t i = 0; i < now.item_count; i++)
+        if (now.items[i].kind == PM_ACTION_LEASE)
+            pm_lease_send(b, &now.items[i]);
+    pm_actions_clear(&now);
+    b->spare = now;
+}
+
+/* ---- receiving ---- */
+
+static int receive(struct pm_broker *b, int socket, struct pm_error *err)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < PM_TURN_MESSAGES && bytes < PM_TURN_BYTES && !b->is_stopping; i++) {
+        struct pm_message m;
+        struct pm_error bad;
+        int rc = pm_message_receive(b->sockets[socket], true, &b->arena, &m, &bad);
+        if (rc == PM_EAGAIN)
+            return 0;
+        if (rc == PM_EPROTO) {
+            pm_count(b, PM_COUNT_malformed_messages);
+            pm_log(PM_LOG_DEBUG, "malformed message: %s", bad.text);
+            if (m.route_bytes)
+                pm_refuse_stranger(b, socket, &m, 0, rc, bad.text);
+            continue;
+        }
+        if (rc) {
+            if (err)
+                *err = bad;
+            return rc;
+        }
+        bytes += m.payload.size + 1024;
+        pm_route(b, socket, &m);
+    }
+    return 0;
+}
+
+/* ---- stopping ---- */
+
+void pm_broker_drain(struct pm_broker *b)
+{
+    if (b->is_draining)
+        return;
+    b->is_draining = true;
+    b->drain_until_us = b->now.us + b->config.drain_us;
+    pm_sched_drain(b->sched, true);
+    pm_log(PM_LOG_INFO, "draining leases=%zu", pm_sched_lease_count(b->sched));
+}
+
+static void take_signals(struct pm_broker *b)
+{
+    struct signalfd_siginfo info;
+    while (read(b->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (b->is_draining)
+            b->is_stopping = true;
+        pm_broker_drain(b);
+    }
+}
+
+static void say_goodbye(struct pm_broker *b)
+{
+    struct pm_msg_goodbye bye = {.reason = "the broker stops"};
+    for (size_t i = 0; i < b->conn_count; i++) {
+        pm_conn_flush(b, b->conns[i]);
+        pm_conn_send_now(b, b->conns[i], PM_MSG_GOODBYE, &bye, (struct pm_bytes){0}, NULL);
+    }
+    /* LINGER is 0: give the I/O thread a moment to write what it was handed. */
+    usleep(20000);
+}
+
+/* ---- what is done now and then ---- */
+
+static void look_after_conns(struct pm_broker *b)
+{
+    for (size_t i = 0; i < b->conn_count; i++) {
+        struct pm_conn *c = b->conns[i];
+        int64_t silent = b->now.us - c->heard_us;
+        if (c->is_dead || silent < PING_US)
+            continue;
+        if (c->peer && c->is_unreachable && c->pidfd < 0 && silent > GIVE_UP_US) {
+            pm_log(PM_LOG_WARNING, "%s is gone name=%s", pm_role_name(c->role), c->name);
+            pm_count(b, PM_COUNT_peers_gone);
+            pm_sched_peer_end(b->sched, b->now, c->peer, PM_PEER_KILLED);
+            pm_conn_cut(b, c);
+        } else if (b->now.us - c->pinged_us >= PING_US) {
+            /* Whoever has left is noticed when this cannot be sent. */
+            struct pm_msg_ping ping = {.ref = (uint64_t)b->now.us};
+            c->pinged_us = b->now.us;
+            if (!c->out_count)
+                pm_conn_send(b, c, PM_MSG_PING, &ping);
+        }
+    }
+}
+
+static void expire(struct pm_broker *b)
+{
+    int64_t before = b->now.wall_us - b->config.result_ttl_us;
+    for (int i = 0; i < EXPIRE_MOST && b->config.result_ttl_us; i++) {
+        uint64_t job = pm_sched_expired(b->sched, before);
+        if (!job || pm_sched_forget(b->sched, job, NULL))
+            return;
+        pm_count(b, PM_COUNT_jobs_expired);
+    }
+}
+
+static void keep_house(struct pm_broker *b)
+{
+    if (b->now.us - b->housekeeping_us < HOUSEKEEPING_US)
+        return;
+    b->housekeeping_us = b->now.us;
+    pm_space_check(b);
+    look_after_conns(b);
+    expire(b);
+    struct pm_error err;
+    if (pm_journal_shrink(b->journal, &err))
+        pm_log(PM_LOG_WARNING, "cannot shrink the journal: %s", err.text);
+    if (b->now.us - b->sweep_us > SWEEP_US) {
+        b->sweep_us = b->now.us;
+        if (pm_refs_sweep(b, SWEEP_GRACE_S, &err))
+            pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", err.text);
+    }
+}
+
+/* ---- the turn ---- */
+
+static long wait_ms(const struct pm_broker *b)
+{
+    int64_t now = pm_clock_us(), until = b->housekeeping_us + HOUSEKEEPING_US;
+    int64_t sched = pm_sched_next_us(b->sched, b->now), events = pm_events_next_us(b);
+    const struct pm_actions *a = pm_sched_actions(b->sched);
+    if (a->op_count || a->item_count)
+        return 0;
+    until = sched < until ? sched : until;
+    until = events < until ? events : until;
+    if (b->is_draining)
+        until = now + 20000 < until ? now + 20000 : until;
+    return until <= now ? 0 : (long)((until - now + 999) / 1000);
+}
+
+static int turn(struct pm_broker *b, struct pm_error *err)
+{
+    zmq_pollitem_t items[POLL_COUNT] = {
+        {.socket = b->sockets[PM_SOCKET_WORK], .events = ZMQ_POLLIN},
+        {.socket = b->sockets[PM_SOCKET_CLIENT], .events = ZMQ_POLLIN},
+        {.fd = b->signal_fd, .events = ZMQ_POLLIN},
+        {.fd = b->epoll_fd, .events = ZMQ_POLLIN},
+        {.fd = b->parent_fd, .events = ZMQ_POLLIN},
+    };
+    int count = b->parent_fd >= 0 ? POLL_COUNT : POLL_PARENT;
+    if (zmq_poll(items, count, wait_ms(b)) < 0 && errno != EINTR)
+        return pm_fail(err, PM_EIO, "cannot wait for messages: %s", zmq_strerror(errno));
+    b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
+    if (count == POLL_COUNT && items[POLL_PARENT].revents) {
+        pm_log(PM_LOG_INFO, "the process that started this broker is gone");
+        b->is_stopping = true;
+    }
+    take_signals(b);
+    int rc = receive(b, PM_SOCKET_WORK, err);
+    if (!rc)
+        rc = receive(b, PM_SOCKET_CLIENT, err);
+    if (rc)
+        return rc;
+    if (items[POLL_EXITS].revents)
+        pm_conn_exits(b); /* after their last messages were read */
+    pm_sched_tick(b->sched, b->now);
+    keep_house(b);
+    pm_sched_assign(b->sched, b->now);
+    rc = pm_broker_commit(b, err);
+    if (rc)
+        return rc;
+    carry_out(b);
+    pm_conn_bury(b);
+    pm_refs_collect(b);
+    pm_arena_clear(&b->arena);
+    if (b->is_draining && (!pm_sched_lease_count(b->sched) || b->now.us > b->drain_until_us))
+        b->is_stopping = true;
+    return 0;
+}
+
+int pm_broker_run(struct pm_broker *b, struct pm_error *err)
+{
+    int rc = 0;
+    while (!rc && !b->is_stopping)
+        rc = turn(b, err);
+    if (rc)
+        return rc;
+    rc = pm_broker_commit(b, err);
+    if (!rc)
+        say_goodbye(b);
+    return rc;
+}

@@ -1,0 +1,103 @@
+/* BLOB_PUT: a document in chunks from a client that does not share the broker's file system. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "broker/broker.h"
+#include "proto/chunk.h"
+
+#define UPLOAD_BYTES ((uint64_t)4 << 30)
+
+static void end_upload(struct pm_upload *u)
+{
+    if (u->fd >= 0)
+        close(u->fd);
+    *u = (struct pm_upload){.fd = -1};
+}
+
+static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, struct pm_upload **out,
+                        struct pm_error *err)
+{
+    struct pm_upload *u = NULL;
+    for (int i = 0; i < PM_CONN_UPLOADS; i++) {
+        if (c->uploads[i].fd >= 0 && c->uploads[i].id == id)
+            end_upload(&c->uploads[i]); /* it begins again */
+        if (c->uploads[i].fd < 0)
+            u = &c->uploads[i];
+    }
+    if (!u)
+        return pm_fail(err, PM_EBUSY, "%d uploads are open on this connection, which is the limit",
+                       PM_CONN_UPLOADS);
+    if (b->is_full)
+        return pm_fail(err, PM_ENOSPC, "no space left in %s", b->config.state_dir);
+    /* A file without a name: whatever happens, nothing of it stays. */
+    u->fd = open(pm_blobs_dir(b->blobs, PM_BLOB_DISK), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (u->fd < 0)
+        return pm_fail_errno(err, "cannot make a file for the upload in %s", b->config.state_dir);
+    u->id = id;
+    u->bytes = 0;
+    *out = u;
+    return 0;
+}
+
+static int take_chunk(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m,
+                      struct pm_upload **out, struct pm_error *err)
+{
+    const struct pm_msg_blob_put *p = m->record;
+    struct pm_upload *u = NULL;
+    if (p->raw_bytes > PM_CHUNK_BYTES)
+        return pm_fail(err, PM_ELIMIT, "a chunk of %u bytes; the limit is %u", p->raw_bytes, PM_CHUNK_BYTES);
+    for (int i = 0; i < PM_CONN_UPLOADS; i++)
+        if (c->uploads[i].fd >= 0 && c->uploads[i].id == p->upload)
+            u = &c->uploads[i];
+    if (!p->offset) {
+        int rc = begin_upload(b, c, p->upload, &u, err);
+        if (rc)
+            return rc;
+    }
+    if (!u || u->bytes != p->offset)
+        return pm_fail(err, PM_EPROTO, "upload %llu: a chunk for offset %llu came, %llu was expected",
+                       (unsigned long long)p->upload, (unsigned long long)p->offset,
+                       (unsigned long long)(u ? u->bytes : 0));
+    *out = u;
+    if (u->bytes + p->raw_bytes > UPLOAD_BYTES)
+        return pm_fail(err, PM_ELIMIT, "a document may have %llu bytes", (unsigned long long)UPLOAD_BYTES);
+    uint8_t *raw = pm_arena_alloc(&b->arena, p->raw_bytes + 1u);
+    int rc = pm_chunk_unpack(m->payload, p->raw_bytes, raw, err);
+    if (!rc)
+        rc = pm_fs_write_all(u->fd, raw, p->raw_bytes, err);
+    if (!rc)
+        u->bytes += p->raw_bytes;
+    return rc;
+}
+
+int pm_verb_blob_put(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
+{
+    const struct pm_msg_blob_put *p = m->record;
+    struct pm_upload *u = NULL;
+    char key[PM_BLOB_KEY_SIZE] = "";
+    struct pm_msg_blob_stored stored = {.ref = p->ref, .upload = p->upload};
+    int rc = take_chunk(b, c, m, &u, err);
+    if (!rc) {
+        stored.offset = u->bytes;
+        if (p->is_last) {
+            uint64_t bytes;
+            rc = lseek(u->fd, 0, SEEK_SET) < 0
+                     ? pm_fail_errno(err, "cannot read the upload again")
+                     : pm_blob_put_fd(b->blobs, PM_BLOB_DISK, u->fd, UPLOAD_BYTES, key, &bytes, err);
+            end_upload(u);
+            u = NULL;
+        }
+    }
+    if (rc) {
+        pm_count(b, PM_COUNT_uploads_refused);
+        if (u)
+            end_upload(u);
+        return rc;
+    }
+    stored.blob = key;
+    pm_conn_send(b, c, PM_MSG_BLOB_STORED, &stored);
+    return 0;
+}

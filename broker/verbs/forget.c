@@ -1,0 +1,14 @@
+/* FORGET: a finished job and its results. */
+#include "broker/broker.h"
+
+int pm_verb_forget(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
+{
+    const struct pm_msg_job_ref *q = m->record;
+    struct pm_msg_done done = {.ref = q->ref, .count = 1};
+    int rc = pm_broker_commit(b, err);
+    if (!rc)
+        rc = pm_sched_forget(b->sched, q->job, err);
+    if (!rc)
+        pm_conn_send(b, c, PM_MSG_DONE, &done);
+    return rc;
+}

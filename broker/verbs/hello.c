@@ -1,0 +1,124 @@
+/* HELLO: the first message of everybody. A service that lost its connection, or the broker before this one,
+ * says what it still holds. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+
+static int check(const struct pm_broker *b, int socket, const struct pm_msg_hello *h, struct pm_error *err)
+{
+    bool is_service = h->role == PM_ROLE_LAYOUTD || h->role == PM_ROLE_WORKER || h->role == PM_ROLE_COLLECTOR;
+    bool is_client = h->role == PM_ROLE_CLIENT || h->role == PM_ROLE_SUPERVISOR;
+    if (h->proto_min > PM_PROTO_MAX || h->proto_max < PM_PROTO_MIN || h->proto_min > h->proto_max)
+        return pm_fail(err, PM_EUNSUPPORTED,
+                       "you speak protocol %u to %u, the broker %u to %u: update the older one", h->proto_min,
+                       h->proto_max, PM_PROTO_MIN, PM_PROTO_MAX);
+    if (socket == PM_SOCKET_WORK ? !is_service : !is_client)
+        return pm_fail(err, PM_EDENIED, "role %s does not belong on this socket", pm_role_name(h->role));
+    if (h->role == PM_ROLE_WORKER && !h->reader_count)
+        return pm_fail(err, PM_EINVAL, "a worker has to name the readers that it serves");
+    if (b->conn_count >= 2 * PM_LIMIT_PEERS)
+        return pm_fail(err, PM_EBUSY, "%zu connections are open, which is the limit", b->conn_count);
+    return 0;
+}
+
+static void describe(struct pm_broker *b, struct pm_conn *c, const struct pm_msg_hello *h)
+{
+    free(c->name);
+    free(c->version);
+    free(c->client);
+    free(c->host);
+    c->name = pm_xstrdup(h->name);
+    c->version = pm_xstrdup(h->version);
+    c->client = pm_xstrdup(*h->client ? h->client : h->name);
+    c->host = pm_xstrdup(h->host);
+    pm_sanitize_text(c->name);
+    pm_sanitize_text(c->client);
+    c->role = h->role;
+    c->pid = h->pid;
+    c->instance = h->instance;
+    c->proto = h->proto_max < PM_PROTO_MAX ? h->proto_max : PM_PROTO_MAX;
+    c->seq = 0;
+    c->heard_us = b->now.us;
+    c->is_unreachable = false;
+    pm_conn_forget_queue(c);
+}
+
+/* The process behind c is gone or another one now: end what the scheduler knows of it. */
+static void end_peer(struct pm_broker *b, struct pm_conn *c)
+{
+    if (c->peer)
+        pm_sched_peer_end(b->sched, b->now, c->peer, PM_PEER_KILLED);
+    c->peer = 0;
+    pm_conn_cut(b, c);
+}
+
+static void join(struct pm_broker *b, struct pm_conn *c, const struct pm_msg_hello *h, uint32_t known_peer)
+{
+    if (known_peer) {
+        c->peer = known_peer;
+        pm_sched_peer_rejoin(b->sched, c->peer, h->credit, h->held_count);
+        pm_sched_alive(b->sched, c->peer);
+        pm_sched_unheld(b->sched, b->now, c->peer, h->held, h->held_count);
+    } else {
+        struct pm_sched_peer facts = {.role = h->role,
+                                      .readers = h->readers,
+                                      .reader_count = h->reader_count,
+                                      .granted = h->credit,
+                                      .leased = h->held_count};
+        c->peer = pm_sched_peer_join(b->sched, b->now, &facts);
+    }
+    if (c->pidfd < 0)
+        pm_conn_watch_exit(b, c);
+}
+
+void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
+{
+    const struct pm_msg_hello *h = m->record;
+    struct pm_error err;
+    int rc = check(b, socket, h, &err);
+    if (rc) {
+        pm_count(b, PM_COUNT_hellos_refused);
+        pm_log(PM_LOG_WARNING, "hello refused: %s", err.text);
+        pm_refuse_stranger(b, socket, m, 0, rc, err.text);
+        return;
+    }
+    struct pm_conn *c = pm_conn_find(b, socket, m);
+    if (c && c->instance != h->instance) {
+        end_peer(b, c);
+        c = NULL;
+    }
+    uint32_t known_peer = c ? c->peer : 0;
+    if (!c) {
+        struct pm_conn *old = socket == PM_SOCKET_WORK ? pm_conn_of_instance(b, h->instance) : NULL;
+        if (old) { /* the same process over a new connection */
+            known_peer = old->peer;
+            old->peer = 0;
+            pm_conn_cut(b, old);
+        }
+        c = pm_conn_add(b, socket, m);
+    }
+    describe(b, c, h);
+    if (socket == PM_SOCKET_WORK)
+        join(b, c, h, known_peer);
+    struct pm_msg_welcome welcome = {.proto = c->proto,
+                                     .epoch = b->epoch,
+                                     .version = PM_VERSION,
+                                     .host = b->host,
+                                     .beat_us = (uint64_t)b->config.stall_us / 2,
+                                     .disk_dir = pm_blobs_dir(b->blobs, PM_BLOB_DISK),
+                                     .pixel_dir = pm_blobs_dir(b->blobs, PM_BLOB_PIXELS),
+                                     .pid = (uint64_t)getpid()};
+    pm_conn_send(b, c, PM_MSG_WELCOME, &welcome);
+    for (uint32_t i = 0; i < h->held_count && c->peer; i++) {
+        if (pm_sched_held(b->sched, b->now, c->peer, &h->held[i]))
+            continue;
+        struct pm_msg_revoke revoke = {
+            .task = h->held[i].task, .attempt = h->held[i].attempt, .reason = "fenced"};
+        pm_conn_send(b, c, PM_MSG_REVOKE, &revoke);
+    }
+    pm_log(socket == PM_SOCKET_WORK ? PM_LOG_INFO : PM_LOG_DEBUG,
+           "%s joined name=%s pid=%llu credit=%u held=%u", pm_role_name(c->role), c->name,
+           (unsigned long long)c->pid, h->credit, h->held_count);
+}

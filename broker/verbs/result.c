@@ -1,0 +1,123 @@
+/* RESULT: the end of a lease. What it refers to must be in the store, and what the broker keeps must be
+ * readable, before it counts. The acknowledgement leaves after the commit. */
+#include <string.h>
+
+#include "broker/broker.h"
+#include "proto/page.h"
+
+static bool has_blob(struct pm_broker *b, const char *key, bool may_be_empty)
+{
+    if (!*key)
+        return may_be_empty;
+    return pm_blob_is_key(key) && pm_blob_exists(b->blobs, key, NULL);
+}
+
+static const char *missing_blob(struct pm_broker *b, const struct pm_msg_result *r, enum pm_task_kind kind,
+                                const struct pm_manifest *manifest)
+{
+    if (kind == PM_KIND_PAGE) {
+        if (!has_blob(b, r->record, false))
+            return r->record;
+        if (!has_blob(b, r->sheet, true))
+            return r->sheet;
+    }
+    if (kind == PM_KIND_ASSEMBLE_PAGE && !has_blob(b, r->blob, false))
+        return r->blob;
+    for (uint32_t i = 0; i < r->blob_count; i++)
+        if (!has_blob(b, r->blobs[i], false))
+            return r->blobs[i];
+    for (uint32_t i = 0; i < manifest->file_count; i++)
+        if (!has_blob(b, manifest->files[i].blob, false))
+            return manifest->files[i].blob;
+    return NULL;
+}
+
+/* A manifest names files that clients will write: nothing may lead out of their folder. */
+static bool is_safe_name(const char *name)
+{
+    if (!*name || *name == '/' || strchr(name, '\\'))
+        return false;
+    for (const char *p = name; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL) {
+        size_t size = strcspn(p, "/");
+        if (!size || (size == 1 && p[0] == '.') || (size == 2 && p[0] == '.' && p[1] == '.'))
+            return false;
+    }
+    return true;
+}
+
+static int check(struct pm_broker *b, const struct pm_msg_result *r, struct pm_error *err)
+{
+    enum pm_task_kind kind = pm_task_kind(r->task);
+    struct pm_manifest manifest = {0};
+    if (kind == PM_KIND_REGION) {
+        struct pm_region_text text;
+        int rc = pm_record_decode(&pm_region_text_schema, r->text.data, r->text.size, &b->arena, &text, err);
+        if (rc)
+            return rc;
+        if (text.crop != pm_task_slot(r->task))
+            return pm_fail(err, PM_EPROTO, "the text is that of crop %u, the task was %u", text.crop,
+                           pm_task_slot(r->task));
+    }
+    if (kind == PM_KIND_ASSEMBLE_DOC) {
+        int rc = pm_record_decode(&pm_manifest_schema, r->manifest.data, r->manifest.size, &b->arena,
+                                  &manifest, err);
+        for (uint32_t i = 0; i < manifest.file_count && !rc; i++)
+            if (!is_safe_name(manifest.files[i].name))
+                rc = pm_fail(err, PM_EPROTO, "the result names the file \"%.80s\"", manifest.files[i].name);
+        if (rc)
+            return rc;
+    }
+    const char *missing = missing_blob(b, r, kind, &manifest);
+    if (!missing)
+        return 0;
+    pm_count(b, PM_COUNT_results_without_blobs);
+    return pm_fail(err, PM_EIO, "the result refers to blob \"%s\", which is not in the store", missing);
+}
+
+/* A document whose parts are gone: find which pages have to be made again. */
+static void find_lost_pages(struct pm_broker *b, uint64_t job)
+{
+    struct pm_job_image image;
+    struct pm_error err;
+    if (pm_journal_job(b->journal, job, &b->arena, &image, &err)) {
+        pm_log(PM_LOG_ERROR, "cannot look for lost pages: %s", err.text);
+        return;
+    }
+    for (uint32_t i = 0; i < image.page_count; i++)
+        if (image.pages[i].stage == PM_STAGE_DONE && !pm_blob_exists(b->blobs, image.pages[i].blob, NULL))
+            pm_sched_page_lost(b->sched, b->now, job, image.pages[i].page);
+}
+
+int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
+{
+    struct pm_msg_result r = *(const struct pm_msg_result *)m->record;
+    struct pm_error why;
+    bool is_current = pm_sched_is_current(b->sched, c->peer, r.task, r.attempt);
+    if (is_current && !*r.error_code && check(b, &r, &why)) {
+        pm_log(PM_LOG_WARNING, "result of %s refused name=%s: %s", pm_kind_name(pm_task_kind(r.task)),
+               c->name, why.text);
+        pm_count(b, PM_COUNT_results_impossible);
+        r.error_code = pm_err_name(why.code);
+        r.error_text = why.text;
+        r.is_final_error = false;
+    }
+    bool is_failure = *r.error_code != 0;
+    if (is_failure && is_current)
+        pm_log(PM_LOG_INFO, "%s failed job=%llu page=%u name=%s code=%s: %s",
+               pm_kind_name(pm_task_kind(r.task)), (unsigned long long)pm_task_job(r.task),
+               pm_task_page(r.task), c->name, r.error_code, r.error_text);
+    int rc = pm_sched_result(b->sched, b->now, c->peer, &r, err);
+    if (rc == PM_EGONE) {
+        pm_count(b, PM_COUNT_results_fenced);
+    } else {
+        c->done += !is_failure;
+        c->failed += is_failure;
+        c->busy_us += r.run_us;
+        if (is_failure && pm_task_kind(r.task) == PM_KIND_ASSEMBLE_DOC &&
+            pm_err_from_name(r.error_code) == PM_ENOTFOUND)
+            find_lost_pages(b, pm_task_job(r.task));
+    }
+    struct pm_msg_result_ack ack = {.task = r.task, .attempt = r.attempt, .accepted = rc != PM_EGONE};
+    pm_conn_send(b, c, PM_MSG_RESULT_ACK, &ack);
+    return 0;
+}

@@ -1,0 +1,48 @@
+/* WATCH: events of a job, a batch, or everything; begins with a snapshot of what is there. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+
+#define WATCH_MOST 4096
+
+static void add(struct pm_conn *c, const struct pm_msg_watch *q)
+{
+    for (size_t i = 0; i < c->watch_count; i++) {
+        struct pm_watch *w = &c->watches[i];
+        if (w->job == q->job && !strcmp(w->batch, q->batch)) {
+            w->partial = q->partial;
+            return;
+        }
+    }
+    PM_GROW(c->watches, c->watch_count, c->watch_capacity);
+    c->watches[c->watch_count++] =
+        (struct pm_watch){.job = q->job, .batch = pm_xstrdup(q->batch), .partial = q->partial};
+}
+
+int pm_verb_watch(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
+{
+    const struct pm_msg_watch *q = m->record;
+    struct pm_msg_done done = {.ref = q->ref};
+    struct pm_job_info info;
+    if (q->job && !pm_sched_info(b->sched, q->job, &info))
+        return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)q->job);
+    if (c->watch_count >= WATCH_MOST)
+        return pm_fail(err, PM_ELIMIT, "more than %d watches on one connection", WATCH_MOST);
+    add(c, q);
+    if (q->job) {
+        done.count = 1;
+        pm_events_push(b, c, PM_EVENT_STATE, q->job, 0, 0, "", "");
+    } else {
+        uint64_t cursor = 0;
+        while (pm_sched_list(b->sched, &cursor, &info)) {
+            bool is_live = info.state <= PM_JOB_RUNNING;
+            if (*q->batch ? strcmp(info.batch, q->batch) != 0 : !is_live)
+                continue;
+            done.count++;
+            pm_events_push(b, c, PM_EVENT_STATE, info.job, 0, 0, "", "");
+        }
+    }
+    pm_conn_send(b, c, PM_MSG_DONE, &done);
+    return 0;
+}
