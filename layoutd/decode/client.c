@@ -39,6 +39,7 @@ struct pm_decoder {
     struct pm_decode_info info;
     char warning[PM_WIRE_TEXT_BYTES];
     uint32_t serial;
+    uint32_t pages_served; /* by the present child */
 
     pid_t pid; /* 0: no child */
     int pidfd, socket_fd;
@@ -218,6 +219,7 @@ static int end_child(struct pm_decoder *d, bool is_killed)
     d->pid = 0;
     d->pidfd = d->socket_fd = -1;
     d->sizes_count = 0;
+    d->pages_served = 0;
     return status;
 }
 
@@ -608,6 +610,24 @@ static bool is_valid_page(const struct pm_decoder *d, const struct exchange *x, 
            st.st_size == (off_t)*bytes_out;
 }
 
+/* Poppler keeps fonts and pictures of pages gone by: a page for which they left no room gets a fresh child.
+ */
+static int request_page(struct pm_decoder *d, int page, double dpi, struct exchange *x, struct pm_error *err)
+{
+    for (;;) {
+        int rc = prepare(d, page, &dpi, x, err);
+        if (rc)
+            return rc;
+        bool is_worn = d->pages_served > 0;
+        x->request.kind = PM_WIRE_RENDER;
+        rc = exchange(d, x, err);
+        if (rc == 0)
+            d->pages_served++;
+        if (rc != PM_ELIMIT || d->pid != 0 || !is_worn)
+            return rc;
+    }
+}
+
 int pm_decode_render(struct pm_decoder *d, int page, double dpi, struct pm_image *out, double *dpi_out,
                      struct pm_error *err)
 {
@@ -615,11 +635,7 @@ int pm_decode_render(struct pm_decoder *d, int page, double dpi, struct pm_image
     size_t bytes = 0;
     *out = (struct pm_image){0};
     *dpi_out = 0;
-    int rc = prepare(d, page, &dpi, &x, err);
-    if (rc)
-        return rc;
-    x.request.kind = PM_WIRE_RENDER;
-    rc = exchange(d, &x, err);
+    int rc = request_page(d, page, dpi, &x, err);
     if (rc)
         return rc;
     if (!is_valid_page(d, &x, &bytes)) {

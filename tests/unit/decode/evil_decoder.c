@@ -14,6 +14,7 @@
 #include "layoutd/decode/wire.h"
 
 static char kind[100];
+static int pages_answered;
 
 static int is(const char *name)
 {
@@ -162,6 +163,8 @@ static void answer_render(struct pm_wire_reply *r, uint32_t page)
         r->u.render.stride_bytes = (uint64_t)0 - 30;
     if (is("dpi-nan"))
         r->u.render.dpi = NAN;
+    if (is("worn") && pages_answered++)
+        r->code = PM_ENOMEM;
     if (is("error-with-file"))
         r->code = PM_EFORMAT;
     if (is("wrong-kind"))

@@ -244,6 +244,44 @@ static void test_decoder_dies_with_its_parent(void **state)
     close(pipe_fds[0]);
 }
 
+/* The child has room for 64 descriptors: it must not keep those of pages gone by. */
+static void test_many_pages(void **state)
+{
+    struct pm_decoder *decoder = NULL;
+    struct pm_error err = {0};
+    (void)state;
+    assert_int_equal(pm_decode_start_path(PROGRAM, DATA "pages.pdf", NULL, NULL, &decoder, &err), 0);
+    int pid = pm_decode_pid(decoder);
+    for (int i = 0; i < 200; i++) {
+        struct pm_image image;
+        double dpi;
+        if (pm_decode_render(decoder, i % 4, 50, &image, &dpi, &err))
+            fail_msg("round %d: %s", i, err.text);
+        pm_decode_image_free(&image);
+    }
+    assert_int_equal(pm_decode_pid(decoder), pid);
+    pm_decode_stop(&decoder);
+}
+
+/* "worn" fails for lack of memory on every page but the first of a child: each page comes from a fresh one.
+ */
+static void test_worn_child_is_replaced(void **state)
+{
+    struct pm_decoder *decoder;
+    struct pm_image image;
+    struct pm_error err = {0};
+    double dpi;
+    (void)state;
+    assert_int_equal(start_evil("worn", NULL, &decoder, &err), 0);
+    for (int page = 0; page < 3; page++) {
+        int pid = pm_decode_pid(decoder);
+        assert_int_equal(pm_decode_render(decoder, page, 0, &image, &dpi, &err), 0);
+        assert_true(page == 0 || pm_decode_pid(decoder) != pid);
+        pm_decode_image_free(&image);
+    }
+    pm_decode_stop(&decoder);
+}
+
 static void test_program_that_is_not_there(void **state)
 {
     struct pm_decoder *decoder = NULL;
@@ -349,6 +387,8 @@ int main(void)
         CASE(test_deadline),
         CASE(test_cancel),
         CASE(test_decoder_dies_with_its_parent),
+        CASE(test_many_pages),
+        CASE(test_worn_child_is_replaced),
         CASE(test_program_that_is_not_there),
         CASE(test_files_that_are_none),
         CASE(test_limits),
