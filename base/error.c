@@ -37,7 +37,8 @@ void pm_sanitize_text(char *text)
             *p = '?';
 }
 
-static void fill(struct pm_error *err, int code, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void fill(struct pm_error *err, int code, const char *format,
+                                                       va_list args)
 {
     err->code = code;
     vsnprintf(err->text, sizeof err->text, format, args);
