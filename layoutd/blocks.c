@@ -6,10 +6,11 @@
 
 #include "base/mem.h"
 
-#define INDENT    0.6f  /* of the height: a difference of left edges that means something */
+#define INDENT    0.75f /* em: a difference of left edges that means something */
 #define GAP       1.2f  /* of the usual pitch: a larger one parts paragraphs */
 #define SIZE_STEP 1.15f /* ratio of type sizes that parts paragraphs and makes headings */
-#define BOLD_STEP 1.3f  /* ratio of stroke widths that makes bold */
+#define BOLD_STEP 1.28f /* ratio of stroke widths that makes bold */
+#define WINDOW    8     /* rows looked at on either side for what is usual here */
 
 struct weighed {
     float value, weight;
@@ -33,70 +34,154 @@ static float weighed_median(struct weighed *items, uint32_t n)
     return 0;
 }
 
+static int by_baseline(const void *a, const void *b, void *context)
+{
+    const struct pm_line *lines = context;
+    float x = lines[*(const uint32_t *)a].baseline, y = lines[*(const uint32_t *)b].baseline;
+    return (x > y) - (x < y);
+}
+
+/* Distance from a line to the next one below it: the lower quartile, for gaps between paragraphs are many on
+ * some pages. */
+static float page_pitch(const struct pm_lines *lines, float fallback)
+{
+    uint32_t n = lines->count, *order = pm_xalloc(sizeof *order * (n + 1u));
+    float *values = pm_xalloc(sizeof *values * (n + 1u));
+    int count = 0;
+    for (uint32_t i = 0; i < n; i++)
+        order[i] = i;
+    qsort_r(order, n, sizeof *order, by_baseline, lines->items);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct pm_line *a = &lines->items[order[i]];
+        for (uint32_t k = i + 1; k < n && k < i + 40; k++) {
+            const struct pm_line *b = &lines->items[order[k]];
+            float d = b->baseline - a->baseline;
+            if (d < 0.7f * a->size || pm_rect_overlap_x(&a->box, &b->box) <
+                                          0.5f * fminf(pm_rect_width(&a->box), pm_rect_width(&b->box)))
+                continue;
+            if (d < 2.6f * a->size && fabsf(a->size - b->size) < 0.2f * a->size)
+                values[count++] = d;
+            break;
+        }
+    }
+    float pitch = count >= 3 ? pm_quantile(values, count, 0.3f) : fallback;
+    free(values);
+    free(order);
+    return pitch;
+}
+
 struct pm_type pm_type_of(const struct pm_lines *lines)
 {
-    struct pm_type t = {.height = 20, .x_height = 9, .stroke = 0, .pitch = 1.1f};
+    struct pm_type t = {.height = 20, .size = 15, .x_height = 7, .pitch = 18};
     uint32_t n = lines->count;
     if (!n)
         return t;
     struct weighed *w = pm_xalloc(sizeof *w * n);
-    for (int what = 0; what < 3; what++) {
+    float *targets[4] = {&t.height, &t.size, &t.x_height, &t.stroke};
+    for (int what = 0; what < 4; what++) {
         for (uint32_t i = 0; i < n; i++) {
             const struct pm_line *l = &lines->items[i];
-            w[i] = (struct weighed){what == 0   ? l->height
-                                    : what == 1 ? l->x_height
-                                                : l->stroke,
-                                    pm_rect_width(&l->box) / l->height};
+            const float values[4] = {l->height, l->size, l->x_height, l->stroke};
+            w[i] = (struct weighed){values[what], pm_rect_width(&l->box) / l->height};
         }
-        float v = weighed_median(w, n);
-        *(what == 0 ? &t.height : what == 1 ? &t.x_height : &t.stroke) = v;
+        *targets[what] = weighed_median(w, n);
     }
     free(w);
+    float mono = 0, all = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        float width = pm_rect_width(&lines->items[i].box);
+        mono += lines->items[i].is_mono ? width : 0;
+        all += width;
+    }
+    t.is_mono = mono > 0.6f * all;
+    t.pitch = page_pitch(lines, 1.25f * t.size);
     return t;
 }
 
-/* The pitch that is usual between neighbouring rows of like size: the lower quartile, for gaps between
- * paragraphs are many on some pages. */
-static float usual_pitch(const struct pm_text_row *rows, uint32_t count, const struct pm_type *type)
-{
-    float *values = pm_xalloc(sizeof *values * (count + 1u));
-    int n = 0;
-    for (uint32_t i = 0; i + 1 < count; i++) {
-        float d = rows[i + 1].baseline - rows[i].baseline, size = fmaxf(rows[i].height, rows[i + 1].height);
-        if (d > 0.6f * size && d < 2.2f * size && fabsf(rows[i].height - rows[i + 1].height) < 0.25f * size)
-            values[n++] = d / type->height;
-    }
-    float pitch = n >= 3 ? pm_quantile(values, n, 0.3f) : type->pitch;
-    free(values);
-    return pitch;
-}
+struct column {
+    const struct pm_lines *lines;
+    struct pm_layout *layout;
+    struct pm_text_row *rows;
+    uint32_t count;
+    const struct pm_type *type;
+};
 
 static bool differs(float a, float b, float step)
 {
     return a > b * step || b > a * step;
 }
 
-/* Width of the first word of a row. */
-static float first_word(const struct pm_lines *lines, const struct pm_layout *layout,
-                        const struct pm_text_row *row)
+/* ---- what is usual around a row ---- */
+
+/* The pitch of rows of this size near row i; never much more than the page's, lest a list of single lines
+ * with space between be taken for a paragraph. */
+static float local_pitch(const struct column *c, uint32_t i)
 {
-    const struct pm_line *l = &lines->items[layout->lines[row->first].line];
+    float values[2 * WINDOW + 2];
+    int n = 0;
+    uint32_t from = i > WINDOW ? i - WINDOW : 0, to = i + WINDOW < c->count ? i + WINDOW : c->count - 1;
+    for (uint32_t k = from; k < to; k++) {
+        const struct pm_text_row *a = &c->rows[k], *b = &c->rows[k + 1];
+        float d = b->baseline - a->baseline;
+        if (differs(a->size, c->rows[i].size, 1.12f) || differs(b->size, c->rows[i].size, 1.12f) ||
+            d < 0.8f * a->size || d > 2.2f * a->size)
+            continue;
+        values[n++] = d;
+    }
+    float page = c->type->pitch * fmaxf(0.8f, c->rows[i].size / c->type->size);
+    float pitch = n >= 2 ? pm_quantile(values, n, 0.3f) : page;
+    return fminf(pitch, 1.2f * page);
+}
+
+struct margin {
+    float right;     /* that the rows around run to */
+    float justified; /* share of them that reach it */
+};
+
+/* The right margin of the rows around row i that share its pitch and, roughly, its left edge. */
+static struct margin local_margin(const struct column *c, uint32_t i, float pitch)
+{
+    const struct pm_text_row *rows = c->rows;
+    float rights[2 * WINDOW + 1];
+    int n = 0;
+    rights[n++] = rows[i].box.right;
+    for (int way = -1; way <= 1; way += 2)
+        for (uint32_t k = 1, at = i; k <= WINDOW; k++) {
+            uint32_t next = at + (uint32_t)way;
+            if (next >= c->count || fabsf(rows[next].baseline - rows[at].baseline) > 1.5f * pitch ||
+                fabsf(rows[next].box.left - rows[i].box.left) > 4 * rows[i].size)
+                break;
+            rights[n++] = rows[next].box.right;
+            at = next;
+        }
+    struct margin m = {rights[0], 0};
+    for (int k = 0; k < n; k++)
+        m.right = fmaxf(m.right, rights[k]);
+    for (int k = 0; k < n; k++)
+        m.justified += rights[k] > m.right - 0.4f * rows[i].size;
+    m.justified /= (float)n;
+    return m;
+}
+
+/* Width of the first word of a row. */
+static float first_word(const struct column *c, const struct pm_text_row *row)
+{
+    const struct pm_line *l = &c->lines->items[c->layout->lines[row->first].line];
     for (uint32_t i = 0; i < l->gap_count; i++)
-        if (l->gaps[i].right - l->gaps[i].left > 0.17f * l->height && l->gaps[i].left > row->text_left)
+        if (l->gaps[i].right - l->gaps[i].left > 0.2f * l->size && l->gaps[i].left > row->text_left)
             return l->gaps[i].left - row->text_left;
     return l->box.right - row->text_left;
 }
 
 /* Does something of row a (a gap's right end, a second piece) stand where row b begins? Then b hangs under
  * the text after a's label. */
-static bool hangs_under(const struct pm_lines *lines, const struct pm_layout *layout,
-                        const struct pm_text_row *a, const struct pm_text_row *b)
+static bool hangs_under(const struct column *c, const struct pm_text_row *a, const struct pm_text_row *b)
 {
-    float slack = 0.35f * a->height;
+    float slack = 0.45f * a->size;
     if (a->has_bullet && fabsf(a->text_left - b->box.left) < 1.5f * slack)
         return true;
     for (uint32_t k = 0; k < a->count; k++) {
-        const struct pm_line *l = &lines->items[layout->lines[a->first + k].line];
+        const struct pm_line *l = &c->lines->items[c->layout->lines[a->first + k].line];
         if (k && fabsf(l->box.left - b->box.left) < slack)
             return true;
         for (uint32_t i = 0; i < l->gap_count && i < 3; i++)
@@ -106,94 +191,126 @@ static bool hangs_under(const struct pm_lines *lines, const struct pm_layout *la
     return false;
 }
 
-/* The right edge that the rows around row i run to, as far as they share its pitch and left edge. */
-static float local_margin(const struct pm_text_row *rows, uint32_t count, uint32_t i, float pitch)
+static bool is_bold(const struct column *c, const struct pm_text_row *r)
 {
-    float right = rows[i].box.right;
-    for (int way = -1; way <= 1; way += 2)
-        for (uint32_t k = 1, at = i; k < 8; k++) {
-            uint32_t next = at + (uint32_t)way;
-            if (next >= count || fabsf(rows[next].baseline - rows[at].baseline) > 1.7f * pitch ||
-                fabsf(rows[next].box.left - rows[i].box.left) > 4 * rows[i].height)
-                break;
-            right = fmaxf(right, rows[next].box.right);
-            at = next;
-        }
-    return right;
+    return c->type->stroke > 0 && r->stroke > BOLD_STEP * c->type->stroke;
 }
 
-struct column {
-    const struct pm_lines *lines;
-    struct pm_layout *layout;
-    const struct pm_text_row *rows;
-    uint32_t count;
-    const struct pm_type *type;
-    float pitch;     /* px */
-    float justified; /* share of rows that reach the margin */
-};
+static bool is_large(const struct column *c, const struct pm_text_row *r)
+{
+    return fminf(r->x_height / c->type->x_height, 1.04f * r->height / c->type->height) >= SIZE_STEP;
+}
+
+/* ---- code ---- */
+
+/* Marks rows set in a fixed pitch; next to sure ones also those that are too short ("}", "endif") or too
+ * blurred to be sure by themselves. */
+static void find_code(const struct column *c)
+{
+    for (uint32_t i = 0; i < c->count && c->type->is_mono; i++)
+        c->rows[i].is_code = false;
+    if (c->type->is_mono)
+        return;
+    for (int way = 0; way < 2; way++) /* downwards, then upwards */
+        for (uint32_t k = 1; k < c->count; k++) {
+            struct pm_text_row *r = &c->rows[way ? c->count - 1 - k : k], *by = way ? r + 1 : r - 1;
+            if (r->is_code || !by->is_code || is_large(c, r))
+                continue;
+            float pitch = by->mono_pitch, shift = (r->box.left - by->box.left) / fmaxf(1, pitch);
+            bool is_near = fabsf(r->baseline - by->baseline) < 1.45f * c->type->pitch;
+            bool on_grid = fabsf(shift - roundf(shift)) < 0.3f && fabsf(shift) < 24;
+            bool is_short = pm_rect_width(&r->box) < 8 * pitch && shift > -9;
+            bool fits = !differs(r->mono_pitch, pitch, 1.02f) && r->mono_strength > 0.45f;
+            if (is_near && on_grid && (is_short || fits)) {
+                r->is_code = true;
+                r->mono_pitch = pitch;
+            }
+        }
+    /* a run of rows of which no two are sure needs more evidence: numbers stand on a grid too */
+    for (uint32_t from = 0, to; from < c->count; from = to + 1) {
+        float width = 0;
+        for (to = from; to < c->count && c->rows[to].is_code; to++)
+            width += pm_rect_width(&c->rows[to].box) * c->rows[to].mono_strength /
+                     fmaxf(1, c->rows[to].mono_pitch);
+        /* an outer short row at the rim that belongs to the text around */
+        while (to > from && c->rows[from].mono_strength < 0.5f && to - from > 1 &&
+               c->rows[from].box.left < c->rows[from + 1].box.left - 0.6f * c->rows[from].size)
+            c->rows[from++].is_code = false;
+        for (uint32_t i = from; i < to && width < 14; i++)
+            c->rows[i].is_code = false;
+    }
+}
+
+/* ---- blocks ---- */
+
+/* Does the left edge of row i part it from the block that began at start? */
+static bool breaks_edge(const struct column *c, uint32_t start, uint32_t i, const struct margin *margin)
+{
+    const struct pm_text_row *a = &c->rows[i - 1], *b = &c->rows[i], *s = &c->rows[start];
+    float em = fminf(a->size, b->size);
+    if (i - start >= 2) /* the block's left edge is that of its second row */
+        return fabsf(b->box.left - c->rows[start + 1].box.left) > INDENT * em;
+    float lean = b->box.left - s->box.left;
+    if (lean > INDENT * em) { /* a label or a full line may have a hanging second line */
+        bool is_full = a->box.right > margin->right - 2 * em && pm_rect_width(&a->box) > 12 * em;
+        return !hangs_under(c, a, b) && !is_full;
+    }
+    if (lean < -INDENT * em) /* an indented first line, not an item followed by outer text */
+        return a->has_bullet || lean < -7 * em;
+    return false;
+}
 
 /* Does a new block begin at row i? start: first row of the block that is open. */
 static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
 {
-    const struct pm_text_row *a = &c->rows[i - 1], *b = &c->rows[i], *s = &c->rows[start];
-    float h = fmaxf(1, fminf(a->height, b->height)), distance = b->baseline - a->baseline;
-    float pitch = c->pitch * fmaxf(1, fmaxf(a->height, b->height) / c->type->height);
-    if (b->follows_rule || distance > GAP * pitch || distance < 0.3f * h)
+    const struct pm_text_row *a = &c->rows[i - 1], *b = &c->rows[i];
+    float em = fmaxf(1, fminf(a->size, b->size)), distance = b->baseline - a->baseline;
+    float pitch = fmaxf(local_pitch(c, i), local_pitch(c, i - 1));
+    if (a->is_code && b->is_code && !differs(a->mono_pitch, b->mono_pitch, 1.05f))
+        return distance > 2.3f * pitch || b->follows_rule;
+    if (a->is_code != b->is_code || b->follows_rule || distance > GAP * pitch + 1 || distance < 0.35f * em)
         return true;
-    bool is_wordy = pm_rect_width(&a->box) > 3 * h && pm_rect_width(&b->box) > 3 * h;
-    if (is_wordy && differs(a->x_height, b->x_height, SIZE_STEP) && differs(a->height, b->height, 1.1f))
+    bool heads = (is_bold(c, a) && is_bold(c, b)) || (is_large(c, a) && is_large(c, b));
+    bool is_wordy = pm_rect_width(&a->box) > 4 * em && pm_rect_width(&b->box) > 4 * em;
+    if (is_wordy && differs(a->x_height, b->x_height, SIZE_STEP) && fabsf(a->x_height - b->x_height) > 1.6f &&
+        differs(a->height, b->height, 1.08f))
         return true;
-    bool is_bold_a = a->stroke > BOLD_STEP * c->type->stroke,
-         is_bold_b = b->stroke > BOLD_STEP * c->type->stroke;
-    if (is_wordy && c->type->stroke > 0 && is_bold_a != is_bold_b && differs(a->stroke, b->stroke, 1.25f) &&
-        pm_rect_width(&a->box) < 0.75f * (local_margin(c->rows, c->count, i, c->pitch) - a->box.left))
+    struct margin margin = local_margin(c, i - 1, pitch);
+    if (is_wordy && is_bold(c, a) != is_bold(c, b) && differs(a->stroke, b->stroke, 1.25f) &&
+        a->box.right < margin.right - 3 * em)
         return true;
-    if (b->has_bullet)
+    if (b->has_bullet || breaks_edge(c, start, i, &margin))
         return true;
-    /* the left edge of the block's body: that of its second row */
-    float body = i - start >= 2 ? c->rows[start + 1].box.left : s->text_left;
-    float shift = b->box.left - body;
-    if (i - start == 1) {
-        float lean = b->box.left - a->box.left;
-        if (lean > INDENT * h) { /* hanging? */
-            bool fills = a->box.right > local_margin(c->rows, c->count, i, c->pitch) - 2 * h;
-            if (!hangs_under(c->lines, c->layout, a, b) && !fills)
-                return true;
-        } else if (lean < -6 * h)
-            return true;
-        else if (lean < -INDENT * h && a->has_bullet)
-            return true;
-    } else if (fabsf(shift) > INDENT * h)
-        return true;
+    if (heads)
+        return false;
     /* would the first word of b have fitted on a? */
-    float margin = local_margin(c->rows, c->count, i - 1, c->pitch);
-    float room = margin - a->box.right - 0.35f * h;
-    float word = first_word(c->lines, c->layout, b);
-    return room > word + (c->justified > 0.6f ? 0.5f : 1.5f) * h;
+    float room = margin.right - a->box.right - 0.3f * em;
+    return room > first_word(c, b) + (margin.justified > 0.6f ? 0.7f : 2.5f) * em;
 }
 
 static bool is_heading(const struct column *c, uint32_t from, uint32_t to, struct pm_layout_region *r)
 {
-    float size = 0, height = 0, stroke = 0, total = 0;
+    float x_height = 0, height = 0, stroke = 0, total = 0, longest = 0, em = c->type->size;
     for (uint32_t i = from; i < to; i++) {
         float w = pm_rect_width(&c->rows[i].box);
-        size += w * c->rows[i].x_height;
+        x_height += w * c->rows[i].x_height;
         height += w * c->rows[i].height;
         stroke += w * c->rows[i].stroke;
         total += w;
+        longest = fmaxf(longest, w);
     }
-    size /= total, height /= total, stroke /= total;
-    float ratio = fminf(size / c->type->x_height, 1.05f * height / c->type->height);
-    float longest = 0;
-    for (uint32_t i = from; i < to; i++)
-        longest = fmaxf(longest, pm_rect_width(&c->rows[i].box));
-    if (to - from > 4 || longest < 1.2f * height)
+    if (to - from > 4 || longest < 1.5f * em)
         return false;
+    x_height /= total, height /= total, stroke /= total;
+    float by_x = x_height / c->type->x_height, by_height = height / c->type->height;
+    float ratio = fminf(by_x, longest > 7 * em ? 1.05f * by_height : by_height);
     if (ratio >= SIZE_STEP) {
-        r->level = ratio >= 1.55f ? 2 : ratio >= 1.28f ? 3 : 4;
+        ratio = fmaxf(ratio, 0.5f * (by_x + by_height));
+        r->level = ratio >= 1.6f ? 2 : ratio >= 1.3f ? 3 : 4;
         return true;
     }
-    if (to - from <= 2 && c->type->stroke > 0 && stroke > BOLD_STEP * c->type->stroke && ratio > 0.9f) {
+    if (to - from <= 2 && c->type->stroke > 0 && stroke > BOLD_STEP * c->type->stroke && ratio > 0.88f &&
+        longest > 2.5f * em) {
         r->level = 4;
         return true;
     }
@@ -208,13 +325,16 @@ static void add_block(const struct column *c, uint32_t from, uint32_t to, uint32
     for (uint32_t i = from; i < to; i++) {
         r.box = pm_rect_join(r.box, c->rows[i].box);
         for (uint32_t k = 0; k < c->rows[i].count; k++) {
-            c->layout->lines[c->rows[i].first + k].row = i - from;
-            r.score += c->lines->items[c->layout->lines[c->rows[i].first + k].line].score;
+            struct pm_layout_line *l = &c->layout->lines[c->rows[i].first + k];
+            l->row = i - from;
+            r.score += c->lines->items[l->line].score;
         }
         r.count += c->rows[i].count;
     }
     r.score /= (float)r.count;
-    if (is_footnote)
+    if (c->rows[from].is_code)
+        r.label = PM_LABEL_CODE;
+    else if (is_footnote)
         r.label = PM_LABEL_FOOTNOTE;
     else if (c->rows[from].has_bullet)
         r.label = PM_LABEL_LIST;
@@ -225,20 +345,16 @@ static void add_block(const struct column *c, uint32_t from, uint32_t to, uint32
     l->regions[l->region_count++] = r;
 }
 
-void pm_blocks_find(const struct pm_lines *lines, const struct pm_text_row *rows, uint32_t count,
-                    const struct pm_type *type, uint32_t page, uint32_t column, float page_height,
-                    struct pm_layout *out)
+void pm_blocks_find(const struct pm_lines *lines, struct pm_text_row *rows, uint32_t count,
+                    const struct pm_type *type, uint32_t column, float page_height, struct pm_layout *out)
 {
-    (void)page;
-    struct column c = {lines, out, rows, count, type, usual_pitch(rows, count, type) * type->height, 0};
-    for (uint32_t i = 0; i < count; i++)
-        c.justified += rows[i].box.right > local_margin(rows, count, i, c.pitch) - 0.5f * rows[i].height;
-    c.justified /= (float)(count ? count : 1);
+    struct column c = {lines, out, rows, count, type};
+    find_code(&c);
     bool is_footnote = false;
     for (uint32_t start = 0, i = 1; i <= count; i++) {
         if (i < count && !begins_block(&c, start, i))
             continue;
-        if (rows[start].follows_rule && rows[start].x_height < 0.95f * type->x_height &&
+        if (rows[start].follows_rule && rows[start].size < 0.95f * type->size &&
             rows[start].box.top > 0.5f * page_height)
             is_footnote = true;
         add_block(&c, start, i, column, is_footnote);

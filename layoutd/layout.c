@@ -179,7 +179,7 @@ static void place_lines(const struct pm_lines *lines, const uint32_t *ids, uint3
     struct pm_item *items = pm_xalloc(sizeof *items * (count + 1u));
     for (uint32_t i = 0; i < count; i++) {
         const struct pm_line *l = &lines->items[ids[i]];
-        items[i] = (struct pm_item){l->box, l->height, l->is_vertical, l->gaps, l->gap_count};
+        items[i] = (struct pm_item){l->box, l->size, l->is_vertical, l->gaps, l->gap_count};
     }
     pm_order_find(items, count, places, cuts, cut_count);
     for (uint32_t i = 0; i < count; i++)
@@ -243,20 +243,24 @@ static void make_row(const struct work *w, struct pm_text_row *row)
         row->x_height += width * l->x_height;
         row->stroke += width * l->stroke;
         row->height += width * l->height;
+        row->size += width * l->size;
         total += width;
         if (width > longest) {
             longest = width;
             row->baseline = l->baseline;
+            row->mono_pitch = l->mono_pitch;
+            row->mono_strength = l->mono_strength;
+            row->is_code = l->is_mono;
         }
     }
-    row->x_height /= total, row->stroke /= total, row->height /= total;
+    row->x_height /= total, row->stroke /= total, row->height /= total, row->size /= total;
     const struct pm_line *first = &lines->items[w->out->lines[row->first].line];
     row->text_left = first->box.left;
     if (first->bullet_right > 0) {
         row->has_bullet = true;
-        row->text_left = first->bullet_right;
+        row->text_left = fmaxf(first->bullet_right, first->box.left);
         for (uint32_t i = 0; i < first->gap_count; i++)
-            if (first->gaps[i].left >= first->bullet_right) {
+            if (first->bullet_right > first->box.left && first->gaps[i].left >= first->bullet_right) {
                 row->text_left = first->gaps[i].right;
                 break;
             }
@@ -267,14 +271,18 @@ static void make_row(const struct work *w, struct pm_text_row *row)
     }
 }
 
-static bool rule_between(const struct work *w, const struct pm_text_row *a, const struct pm_text_row *b)
+/* Is there a rule between the row and what stands above it? above_y: middle of that, -1 when unknown; then a
+ * short rule closely above counts. */
+static bool has_rule_above(const struct work *w, float above_y, const struct pm_text_row *b)
 {
     const struct pm_rules *rules = w->in->rules;
     for (uint32_t i = 0; rules && i < rules->across_count; i++) {
         const struct pm_rect *r = &rules->across[i].box;
         float y = pm_rect_middle_y(r);
-        if (y > pm_rect_middle_y(&a->box) && y < pm_rect_middle_y(&b->box) &&
-            y > a->baseline + 0.3f * a->x_height && pm_rect_overlap_x(r, &b->box) > 0)
+        if (y >= b->baseline - 0.8f * b->x_height || pm_rect_overlap_x(r, &b->box) <= 0)
+            continue;
+        if (above_y >= 0 ? y > above_y
+                         : y > b->box.top - 1.5f * b->size && pm_rect_width(r) < 0.4f * w->in->width)
             return true;
     }
     return false;
@@ -293,10 +301,10 @@ static void emit_text(struct work *w, const struct pm_place *places, uint32_t fr
     }
     for (uint32_t r = 0; r < count; r++) {
         make_row(w, &rows[r]);
-        rows[r].follows_rule = r && rule_between(w, &rows[r - 1], &rows[r]);
+        rows[r].follows_rule =
+            has_rule_above(w, r ? rows[r - 1].baseline + 0.3f * rows[r - 1].x_height : -1, &rows[r]);
     }
-    pm_blocks_find(w->in->lines, rows, count, &w->type, w->in->page, places[from].column, w->in->height,
-                   w->out);
+    pm_blocks_find(w->in->lines, rows, count, &w->type, places[from].column, w->in->height, w->out);
     free(rows);
 }
 
@@ -351,17 +359,17 @@ static void gather_body(const struct work *w, struct body *b)
         const struct pm_line *l = &lines->items[i];
         if (w->taken[i])
             continue;
-        b->items[b->count] = (struct pm_item){l->box, l->height, l->is_vertical, l->gaps, l->gap_count};
+        b->items[b->count] = (struct pm_item){l->box, l->size, l->is_vertical, l->gaps, l->gap_count};
         b->whats[b->count++] = i;
     }
     for (uint32_t i = 0; i < tables; i++) {
         b->items[b->count] =
-            (struct pm_item){.box = w->in->tables->items[i].box, .size = w->type.height, .is_block = true};
+            (struct pm_item){.box = w->in->tables->items[i].box, .size = w->type.size, .is_block = true};
         b->whats[b->count++] = BLOCK_TABLE + i;
     }
     for (uint32_t i = 0; i < w->in->picture_count; i++) {
         b->items[b->count] =
-            (struct pm_item){.box = w->in->pictures[i], .size = w->type.height, .is_block = true};
+            (struct pm_item){.box = w->in->pictures[i], .size = w->type.size, .is_block = true};
         b->whats[b->count++] = BLOCK_PICTURE + i;
     }
 }

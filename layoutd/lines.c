@@ -6,16 +6,21 @@
 
 #include "base/mem.h"
 
-#define SLACK_SHARE 0.28f /* of the height: how far the detector's boxes reach beyond the ink at either end  \
-                           */
+#define SLACK_SHARE                                                                                          \
+    0.28f /* of the height: how far the detector's boxes reach beyond the ink at either end                  \
+           */
 
-#define VERTICAL_RATIO 2.6f /* higher than wide by this: not a lone letter or digit but a line that stands   \
-                             */
+#define CAPITALS 1.45f /* height of capitals over x-height */
+#define EM       2.25f /* type size over x-height */
+#define VERTICAL_RATIO                                                                                       \
+    2.6f /* higher than wide by this: not a lone letter or digit but a line that stands                      \
+          */
 
 static void assume(struct pm_line *line)
 {
     line->baseline = line->box.bottom - 0.27f * line->height;
-    line->x_height = 0.42f * line->height;
+    line->x_height = 0.33f * line->height;
+    line->size = 0.75f * line->height;
     line->stroke = 0;
 }
 
@@ -62,25 +67,93 @@ static bool extent(const uint16_t *values, int count, int least, int *first_out,
     return first < end;
 }
 
-/* The x-height band: the rows that hold most of the ink. */
-static void measure_rows(struct pm_line *line, uint16_t *rows, int top, int count)
+/* Of the runs of rows with at least `least` ink the one with most ink: an underline is a run of its own. A
+ * single thin row does not end a run. */
+static bool main_run(const uint16_t *rows, int count, int least, int *first_out, int *end_out)
 {
-    uint16_t sorted[512];
-    int n = count < 512 ? count : 512, peak = 0;
-    memcpy(sorted, rows, (size_t)n * sizeof *sorted);
-    for (int i = 0; i < n; i++) /* the third largest row: a serif row or an underline is no measure */
-        for (int j = i + 1; j < n && i < 3; j++)
-            if (sorted[j] > sorted[i]) {
-                uint16_t t = sorted[i];
-                sorted[i] = sorted[j];
-                sorted[j] = t;
+    long best = 0;
+    for (int i = 0; i < count;) {
+        int from = i;
+        long sum = 0;
+        for (; i < count && (rows[i] >= least || (i + 1 < count && i > from && rows[i + 1] >= least)); i++)
+            sum += rows[i];
+        if (sum > best) {
+            best = sum;
+            *first_out = from;
+            *end_out = i;
+        }
+        i += i == from;
+    }
+    return best > 0;
+}
+
+/* The x-height band: the rows that hold most of the ink. */
+static void measure_rows(struct pm_line *line, const uint16_t *rows, int top, int count)
+{
+    int peaks[3] = {0}; /* the third largest row counts: one of serifs or an underline is no measure */
+    for (int i = 0; i < count; i++)
+        for (int k = 0, v = rows[i]; k < 3; k++)
+            if (v > peaks[k]) {
+                int t = peaks[k];
+                peaks[k] = v;
+                v = t;
             }
-    peak = sorted[n > 2 ? 2 : n - 1];
     int first, end;
-    if (peak < 1 || !extent(rows, count, (int)(0.42f * (float)peak) + 1, &first, &end) || end - first < 3)
+    if (peaks[2] < 1 || !main_run(rows, count, (int)(0.42f * (float)peaks[2]) + 1, &first, &end) ||
+        end - first < 3)
         return;
     line->x_height = (float)(end - first);
     line->baseline = (float)(top + end);
+    /* A band without ascenders above it is one of capitals or digits. */
+    int above = first;
+    while (above > 0 && rows[above - 1] > 1)
+        above--;
+    if ((float)(first - above) < 0.2f * line->x_height)
+        line->x_height /= CAPITALS;
+    line->x_height = fminf(fmaxf(line->x_height, 0.24f * line->height), 0.6f * line->height);
+    line->size = fminf(fmaxf(EM * line->x_height, 0.6f * line->height), 0.9f * line->height);
+}
+
+/* Do the characters stand on a grid? The narrow gaps between them do so then: their phases at the right pitch
+ * agree. */
+static void measure_pitch(struct pm_line *line, const uint16_t *columns, int first, int end)
+{
+    enum { MAX_GAPS = 160, TURN = 256 };
+    float places[MAX_GAPS], cosine[TURN];
+    int n = 0;
+    line->mono_pitch = line->mono_strength = 0;
+    line->is_mono = false;
+    for (int x = first, from = -1; x < end && n < MAX_GAPS; x++) {
+        if (!columns[x]) {
+            from = from < 0 ? x : from;
+        } else if (from >= 0) {
+            if ((float)(x - from) < 0.33f * line->size)
+                places[n++] = 0.5f * (float)(from + x);
+            from = -1;
+        }
+    }
+    if (n < 4)
+        return;
+    for (int i = 0; i < TURN; i++)
+        cosine[i] = cosf((float)i * (6.2831853f / TURN));
+    float best = 0, best_pitch = 0;
+    for (float pitch = 0.42f * line->size; pitch < 0.75f * line->size; pitch *= 1.004f) {
+        float c = 0, s = 0, per = (float)TURN / pitch;
+        for (int i = 0; i < n; i++) {
+            unsigned phase = (unsigned)(places[i] * per);
+            c += cosine[phase % TURN];
+            s += cosine[(phase + TURN - TURN / 4) % TURN];
+        }
+        float agreement = (c * c + s * s) / (float)(n * n);
+        if (agreement > best) {
+            best = agreement;
+            best_pitch = pitch;
+        }
+    }
+    line->mono_pitch = best_pitch;
+    line->mono_strength = sqrtf(best);
+    /* chance alone reaches more with few gaps */
+    line->is_mono = n >= 8 && line->mono_strength > 0.58f + 2.4f / (float)n;
 }
 
 static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left, int first, int end)
@@ -101,6 +174,58 @@ static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left
     }
 }
 
+/* Height of the ink between left and right, and its last row; 0 for none. */
+static float ink_height(const struct pm_ink *ink, int left, int right, int top, int bottom, int *last_out)
+{
+    int first = -1;
+    for (int y = top < 0 ? 0 : top; y < bottom && y < ink->height_px; y++)
+        if (pm_ink_count(ink, left, y, right, y + 1)) {
+            first = first < 0 ? y : first;
+            *last_out = y;
+        }
+    return first < 0 ? 0 : (float)(*last_out - first + 1);
+}
+
+static bool is_mark(const struct pm_line *line, const struct pm_ink *ink, int left, int right)
+{
+    int last = 0, top = (int)line->box.top, bottom = (int)line->box.bottom, trim = (bottom - top) / 6;
+    float high = ink_height(ink, left, right, top + trim, bottom - trim, &last),
+          width = (float)(right - left);
+    if (high < 2 || width < 2)
+        return false;
+    bool is_low = high < 0.62f * line->x_height + 2 && (float)last < line->baseline - 1;
+    bool is_square = high < 1.15f * line->x_height && width < 1.3f * line->x_height;
+    return is_low || (is_square && (float)last < line->baseline - 0.1f * line->x_height);
+}
+
+/* A bullet that the detector left out: a small mark before the line with clear space on both sides. */
+static void measure_outer_bullet(struct pm_line *line, const struct pm_ink *ink, uint16_t *columns)
+{
+    int right = (int)line->box.left, left = right - (int)(3 * line->size), top = (int)line->box.top,
+        bottom = (int)line->box.bottom;
+    int trim = (bottom - top) / 6;
+    left = left < 0 ? 0 : left;
+    top = top + trim < 0 ? 0 : top + trim,
+    bottom = bottom - trim > ink->height_px ? ink->height_px : bottom - trim;
+    if (right - left < (int)line->size || right > ink->width_px || bottom <= top)
+        return;
+    memset(columns, 0, (size_t)(right - left) * sizeof *columns);
+    pm_ink_profile(ink, left, top, right, bottom, columns, NULL);
+    int end = right - left, first;
+    while (end > 0 && !columns[end - 1])
+        end--;
+    for (first = end; first > 0 && columns[first - 1]; first--)
+        ;
+    int clear = first;
+    while (clear > 0 && !columns[clear - 1])
+        clear--;
+    float space = (float)(right - left - end), width = (float)(end - first), before = (float)(first - clear);
+    bool is_free = before > 0.7f * line->size || clear == 0;
+    if (end > 0 && space > 0.25f * line->size && space < 2 * line->size && width < 0.9f * line->size &&
+        is_free && is_mark(line, ink, left + first, left + end))
+        line->bullet_right = (float)(left + end);
+}
+
 /* A bullet or dash: the ink before the first gap is small, alone and followed by a clear space. */
 static void measure_bullet(struct pm_line *line, const struct pm_ink *ink)
 {
@@ -112,21 +237,7 @@ static void measure_bullet(struct pm_line *line, const struct pm_ink *ink)
             return;
         if (g->right - g->left < 0.3f * line->height)
             continue;
-        /* how high is it? a bullet stays clear of baseline and ascender height */
-        int left = (int)line->box.left, right = (int)g->left, top = (int)line->box.top,
-            bottom = (int)line->box.bottom;
-        int first = -1, last = -1;
-        for (int y = top < 0 ? 0 : top; y < bottom && y < ink->height_px; y++)
-            if (pm_ink_count(ink, left, y, right, y + 1)) {
-                first = first < 0 ? y : first;
-                last = y;
-            }
-        if (first < 0)
-            return;
-        float high = (float)(last - first + 1);
-        bool is_low = high < 0.62f * line->x_height + 2 && (float)last < line->baseline - 1;
-        bool is_square = high < 1.15f * line->x_height && width < 1.2f * line->x_height;
-        if (is_low || (is_square && (float)last < line->baseline - 0.1f * line->x_height))
+        if (is_mark(line, ink, (int)line->box.left, (int)g->left))
             line->bullet_right = g->left;
         return;
     }
@@ -156,10 +267,13 @@ static bool measure(struct pm_line *line, const struct pm_ink *ink, uint16_t *co
     line->box.left = (float)(left + first);
     line->box.right = (float)(left + end);
     measure_gaps(line, columns, left, first, end);
+    measure_pitch(line, columns, first, end);
     int band = (int)(line->baseline - line->x_height);
     long runs = 0, area = pm_ink_runs(ink, left + first, band, left + end, (int)line->baseline, &runs);
     line->stroke = runs ? (float)area / (float)runs / line->x_height : 0;
     measure_bullet(line, ink);
+    if (line->bullet_right == 0)
+        measure_outer_bullet(line, ink, columns);
     return true;
 }
 

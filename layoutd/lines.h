@@ -20,8 +20,13 @@ struct pm_line {
     float baseline;      /* y; estimated from the box without ink */
     float x_height;      /* px; 0.42 of the height without ink */
     float stroke;        /* mean width of strokes / x_height; 0 without ink */
+    float size;          /* of the type: about an em, px */
+    float mono_pitch;    /* px from character to character if they stand on a grid, and ... */
+    float mono_strength; /* ... how well they do, 0..1 */
+    bool is_mono;        /* well enough to be sure */
     float score;         /* the detector's */
-    float bullet_right;  /* right edge of a small mark that leads the line, 0 when there is none */
+    float bullet_right; /* right edge of a small mark that leads the line (it may stand before the box), 0 for
+                           none */
     struct pm_gap *gaps; /* left to right, each at least 0.12 of the height wide */
     uint32_t gap_count;
     bool is_vertical; /* runs up or down the page; height is its short side */

@@ -11,8 +11,8 @@
 #define MAX_DEPTH   40
 #define MIN_ROWS    3u /* rows that a column has at least */
 
-#define GUTTER_MIN  0.65f /* of the type size: narrowest gutter */
-#define ALIGN_SLACK 0.25f /* of the type size: how far middles of one row may differ */
+#define GUTTER_MIN  0.25f /* em: narrowest gutter, believed when many rows keep clear of it */
+#define ALIGN_SLACK 0.25f /* em: how far middles of one row may differ */
 #define FULL_SHARE  0.80f /* of the column's width: a line that wide counts as full */
 
 struct gutter {
@@ -238,7 +238,8 @@ static bool are_columns(const struct strip *a, const struct strip *b, float size
         return false;
     }
     bool is_equal = fminf(wa, wb) >= 0.7f * fmaxf(wa, wb);
-    if (gap < (is_equal ? 1.0f : 1.3f) * size && (na < 6 || nb < 6))
+    uint32_t fewer = na < nb ? na : nb;
+    if (gap < (fewer >= 12 ? GUTTER_MIN : fewer >= 6 ? 0.8f : is_equal ? 1.2f : 1.6f) * size)
         return false;
     float common = common_gaps(a, b, top, bottom, size);
     if (common >= 0.8f && alignment > 0.6f && !(is_equal && alignment < 0.8f))
@@ -255,18 +256,16 @@ static bool are_columns(const struct strip *a, const struct strip *b, float size
 
 /* ---- bands ---- */
 
-/* Stretches of x that no item of the slice covers. skip[i]: an item that may be cut. */
-static int clear_stretches(const struct pm_item *items, const uint32_t *ids, uint32_t n, const bool *skip,
-                           float least, struct gutter *out, int limit)
+/* Stretches of x that none of the items covers. */
+static int clear_stretches(const struct pm_item *items, const uint32_t *ids, uint32_t n, float least,
+                           struct gutter *out, int limit)
 {
-    uint32_t *sorted = pm_xalloc(sizeof *sorted * n), k = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (!skip[i])
-            sorted[k++] = ids[i];
-    qsort_r(sorted, k, sizeof *sorted, by_left, (void *)(uintptr_t)items);
+    uint32_t *sorted = pm_xalloc(sizeof *sorted * (n + 1u));
+    memcpy(sorted, ids, sizeof *sorted * n);
+    qsort_r(sorted, n, sizeof *sorted, by_left, (void *)(uintptr_t)items);
     int count = 0;
-    float right = k ? items[sorted[0]].box.right : 0;
-    for (uint32_t i = 1; i < k; i++) {
+    float right = n ? items[sorted[0]].box.right : 0;
+    for (uint32_t i = 1; i < n; i++) {
         const struct pm_rect *b = &items[sorted[i]].box;
         if (b->left - right >= least) {
             if (count == limit) {
@@ -281,13 +280,16 @@ static int clear_stretches(const struct pm_item *items, const uint32_t *ids, uin
     return count;
 }
 
-/* Finds the gutters between columns of ids[0..n). */
-static void find_gutters(const struct pm_item *items, const uint32_t *ids, uint32_t n, const bool *skip,
-                         float size, struct band *band)
+/* Finds the gutters between columns of all[0..n), leaving out the items that will be cut. */
+static void find_gutters(const struct pm_item *items, const uint32_t *all, uint32_t all_count,
+                         const bool *skip, float size, struct band *band)
 {
     struct gutter *g = band->gutters;
-    int count = clear_stretches(items, ids, n, skip, GUTTER_MIN * size, g, MAX_GUTTERS);
-    band->gutter_count = 0;
+    uint32_t *ids = pm_xalloc(sizeof *ids * (all_count + 1u)), n = 0;
+    for (uint32_t i = 0; i < all_count; i++)
+        if (!skip[i])
+            ids[n++] = all[i];
+    int count = clear_stretches(items, ids, n, GUTTER_MIN * size, g, MAX_GUTTERS);
     struct row *rows = pm_xalloc(sizeof *rows * 2 * (n + 1u));
     while (count) {
         int worst = -1;
@@ -316,6 +318,7 @@ static void find_gutters(const struct pm_item *items, const uint32_t *ids, uint3
         count--;
     }
     free(rows);
+    free(ids);
     band->gutter_count = count;
 }
 

@@ -128,7 +128,7 @@ static int draw(const char *path, const struct pm_scan *scan, const struct pm_cr
             pixSetRGBPixel(pix, x, y, 128 + r / 2, 128 + g / 2, 128 + b / 2);
         }
     char number[96];
-    L_BMF *font = bmfCreate(NULL, 10);
+    L_BMF *font = bmfCreate(NULL, 6);
     for (uint32_t i = 0; i < crops->count; i++)
         outline(pix, crops->crops[i].quad, 1, crops->crops[i].row & 1 ? 0xb0b0ff : 0x90d090);
     for (uint32_t i = 0; i < crops->page.region_count; i++) {
