@@ -115,7 +115,7 @@ static void check(const struct expectation *e)
     struct pm_error err = {0};
     struct pm_image image;
     struct pm_decode_size size;
-    double dpi;
+    double dpi = 0;
     if (pm_decode_page_size(decoder, e->page, 0, &size, &err) ||
         pm_decode_render(decoder, e->page, 0, &image, &dpi, &err))
         fail_msg("%s: %s", e->name, err.text);
