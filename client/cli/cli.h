@@ -1,0 +1,69 @@
+/* What all commands share: exit codes, messages, the connection options, interruption. */
+#ifndef PM_CLIENT_CLI_CLI_H
+#define PM_CLIENT_CLI_CLI_H
+
+#include <stdbool.h>
+
+#include "client/cli/options.h"
+#include "client/include/pagemill.h"
+
+enum pm_exit {
+    PM_EXIT_OK = 0,
+    PM_EXIT_FAILED = 1,        /* some document failed, or the command did */
+    PM_EXIT_USAGE = 2,         /* wrong options or arguments */
+    PM_EXIT_NO_FLEET = 3,      /* no fleet is running where we looked */
+    PM_EXIT_INTERRUPTED = 130, /* Ctrl-C or SIGTERM */
+};
+
+extern const struct pm_command pm_command_parse, pm_command_submit, pm_command_jobs, pm_command_status,
+    pm_command_watch, pm_command_cancel, pm_command_retry, pm_command_result, pm_command_top, pm_command_up,
+    pm_command_down, pm_command_model, pm_command_version, pm_command_help;
+extern const struct pm_command *const pm_commands[]; /* NULL-terminated, in the order of the help */
+
+/* "pagemill: text" on stderr, control characters replaced. */
+void pm_cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The exit code that an error of the library stands for. */
+int pm_cli_exit_code(int code);
+/* Parses; shows help. Returns -1 to go on, else the exit code. Free arguments->items in either case. */
+int pm_cli_begin(const struct pm_command *command, int argc, char **argv, void *settings,
+                 struct pm_arguments *arguments);
+int pm_cli_width(int fd);        /* columns of a terminal, 80 otherwise */
+bool pm_cli_is_terminal(int fd); /* a terminal that understands control sequences */
+bool pm_cli_has_color(int fd);   /* and NO_COLOR is not set */
+int pm_cli_job_number(const char *text, uint64_t *out, struct pm_error *err); /* "17" or "#17" */
+
+/* ---- options of every command that talks to a fleet ---- */
+struct pm_cli_fleet {
+    const char *socket, *config;
+};
+#define PM_CLI_FLEET_OPTIONS(type, member)                                                                   \
+    {"socket",                                                                                               \
+     's',                                                                                                    \
+     PM_OPTION_TEXT,                                                                                         \
+     "PATH",                                                                                                 \
+     "The fleet's client socket: a path or an endpoint (ipc://, tcp://). Default: that of --config, then "   \
+     "$PAGEMILL_SOCKET, then the places where `pagemill up` puts it.",                                       \
+     offsetof(type, member.socket),                                                                          \
+     0,                                                                                                      \
+     0},                                                                                                     \
+    {                                                                                                        \
+        "config", 'c', PM_OPTION_TEXT, "FILE",                                                               \
+            "Find the fleet by the configuration file it was started with.", offsetof(type, member.config),  \
+            0, 0                                                                                             \
+    }
+/* Connects; complains and returns an exit code, or 0. cancel_fd: -1 or as in the library. */
+int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **out);
+/* The endpoint that pm_cli_connect would use; caller frees. NULL and an exit code when there is none. */
+char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code);
+
+/* ---- Ctrl-C ---- */
+/* Blocks SIGINT, SIGTERM and SIGHUP and returns a descriptor that becomes readable with the first of them. */
+int pm_interrupt_open(struct pm_error *err);
+/* Takes the signal off the descriptor; from now on another one ends the process at once with 130. */
+void pm_interrupt_take(int fd);
+
+#define PM_CLI_EXIT_SECTION                                                                                  \
+    "EXIT STATUS\n 0    all is well\n 1    a document or the command failed\n 2    wrong usage\n"            \
+    " 3    no fleet is running\n 130  interrupted\n"
+
+#endif

@@ -1,0 +1,106 @@
+/* pagemill jobs: lists jobs, newest first. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "client/cli/cli.h"
+#include "client/cli/show.h"
+
+#define ANSWER_MS 10000
+
+struct settings {
+    struct pm_cli_fleet fleet;
+    const char *state, *batch;
+    uint32_t limit;
+    bool json;
+};
+static const struct pm_option options[] = {
+    {"state", 0, PM_OPTION_TEXT, "STATE",
+     "Only jobs in this state: queued, running, done, failed, cancelled.", offsetof(struct settings, state),
+     0, 0},
+    {"batch", 0, PM_OPTION_TEXT, "NAME", "Only jobs of this batch.", offsetof(struct settings, batch), 0, 0},
+    {"limit", 'n', PM_OPTION_UINT, "N", "At most so many. Default: 100.", offsetof(struct settings, limit), 1,
+     10000000},
+    {"json", 0, PM_OPTION_FLAG, NULL, "A JSON list instead of a table.", offsetof(struct settings, json), 0,
+     0},
+    PM_CLI_FLEET_OPTIONS(struct settings, fleet),
+    PM_OPTION_END};
+static const struct pm_option *const tables[] = {options, NULL};
+
+/* 0: any; negative: unknown. */
+static int state_number(const char *name)
+{
+    if (!name)
+        return 0;
+    for (int i = PAGEMILL_JOB_QUEUED; i <= PAGEMILL_JOB_CANCELLED; i++)
+        if (!strcmp(name, pagemill_job_state_name(i)))
+            return i;
+    return -1;
+}
+
+static int list(pagemill *pm, const struct settings *s, int state)
+{
+    struct pagemill_list_options o = PAGEMILL_LIST_OPTIONS_INIT;
+    struct pagemill_error err;
+    json_t *out = s->json ? json_array() : NULL;
+    uint32_t left = s->limit ? s->limit : 100;
+    bool has_more = true;
+    int width = isatty(STDOUT_FILENO) ? pm_cli_width(STDOUT_FILENO) : 10000;
+    o.state = state;
+    o.batch = s->batch;
+    if (!out)
+        pm_show_jobs_header(stdout);
+    while (left && has_more) {
+        struct pagemill_jobs *jobs;
+        o.limit = left < 1000 ? left : 1000;
+        int rc = pagemill_list(pm, &o, ANSWER_MS, &jobs, &err);
+        if (rc) {
+            pm_cli_error("%s", err.text);
+            json_decref(out);
+            return pm_cli_exit_code(rc);
+        }
+        has_more = jobs->has_more && jobs->count;
+        for (size_t i = 0; i < jobs->count && left; i++, left--) {
+            o.before = jobs->jobs[i].job;
+            if (out)
+                json_array_append_new(out, pm_show_job_json(&jobs->jobs[i]));
+            else
+                pm_show_job_row(&jobs->jobs[i], pm_wall_us(), width, stdout);
+        }
+        pagemill_jobs_free(&jobs);
+    }
+    if (out)
+        return pm_show_json(out);
+    return fflush(stdout) ? PM_EXIT_FAILED : PM_EXIT_OK;
+}
+
+static int run(const struct pm_command *command, int argc, char **argv)
+{
+    struct settings s = {0};
+    struct pm_arguments arguments;
+    pagemill *pm = NULL;
+    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
+    int state = state_number(s.state);
+    if (code < 0 && state < 0) {
+        pm_cli_error("jobs: --state is queued, running, done, failed or cancelled, not \"%s\"", s.state);
+        code = PM_EXIT_USAGE;
+    }
+    if (code < 0 && !(code = pm_cli_connect(&s.fleet, -1, &pm)))
+        code = list(pm, &s, state);
+    pagemill_close(&pm);
+    free(arguments.items);
+    return code;
+}
+
+const struct pm_command pm_command_jobs = {
+    .name = "jobs",
+    .arguments = "",
+    .summary = "list the jobs of a fleet",
+    .about = "Lists jobs, the newest first: number, state, pages read of all pages, pages that failed, age "
+             "and name. "
+             "Finished jobs are listed until their results expire or are dropped.\n",
+    .more = PM_CLI_EXIT_SECTION,
+    .tables = tables,
+    .run = run,
+};

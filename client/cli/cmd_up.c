@@ -1,0 +1,340 @@
+/* pagemill up: the fleet as a service. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/host.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/supervise.h"
+#include "client/cli/cli.h"
+#include "client/cli/fleet.h"
+#include "client/cli/locate.h"
+#include "client/cli/private.h"
+#include "client/cli/up_config.h"
+
+#define LOCK_PATIENCE_US 3000000 /* processes of a killed supervisor need a moment to die */
+#define PIXEL_NEED_BYTES ((uint64_t)192 << 20)
+
+struct settings {
+    struct pm_up_config up;
+    const char *config;
+    bool detach, example;
+    uint32_t report_fd;
+};
+#define UP(member) offsetof(struct settings, up.member)
+static const struct pm_option options[] = {
+    {"config", 'c', PM_OPTION_TEXT, "FILE",
+     "A YAML file with these settings; options on the command line win.", offsetof(struct settings, config),
+     0, 0},
+    {"state", 0, PM_OPTION_TEXT, "DIR",
+     "Journal, sources and results; survives restarts. Default: ~/.local/state/pagemill, for root "
+     "/var/lib/pagemill.",
+     UP(state), 0, 0},
+    {"run", 0, PM_OPTION_TEXT, "DIR",
+     "Sockets. Default: $XDG_RUNTIME_DIR/pagemill, for root /run/pagemill, else TMPDIR/pagemill-UID.",
+     UP(run), 0, 0},
+    {"pixels", 0, PM_OPTION_TEXT, "DIR",
+     "Page pictures, in memory. Default: a folder of its own in /dev/shm.", UP(pixels), 0, 0},
+    {"pixel-budget", 0, PM_OPTION_UINT, "MB",
+     "Most memory for page pictures. Default: half of what is free there.", UP(pixel_budget_mb), 16,
+     10000000},
+    {"result-ttl", 0, PM_OPTION_UINT, "SECONDS", "How long results are kept. Default: the broker's, one day.",
+     UP(result_ttl_s), 1, 1000000000},
+    {"workers", 'w', PM_OPTION_UINT, "N", "Worker processes. Default: one a core.", UP(workers), 1, 1024},
+    {"layouts", 0, PM_OPTION_UINT, "N",
+     "Processes that open documents and find lines. Default: half the workers.", UP(layouts), 1, 1024},
+    {"threads", 0, PM_OPTION_UINT, "N", "Compute threads of a worker. Default: 1.", UP(threads), 1, 1024},
+    {"credit", 0, PM_OPTION_UINT, "N", "Regions a worker holds at once.", UP(credit), 1, 4096},
+    {"models", 0, PM_OPTION_TEXT, "DIR", "The folder of models.", UP(models), 0, 0},
+    {"reader", 'r', PM_OPTION_TEXT, "NAME", "The model that the workers run. Default: fast.", UP(reader), 0,
+     0},
+    {"drain", 0, PM_OPTION_UINT, "SECONDS", "How long a stop waits for pages in hand. Default: 60.",
+     UP(drain_s), 1, 1000000},
+    {"log-level", 0, PM_OPTION_TEXT, "LEVEL", "debug, info, warning or error. Default: info.", UP(log_level),
+     0, 0},
+    {"detach", 'd', PM_OPTION_FLAG, NULL,
+     "Return as soon as the fleet is ready; it goes on in the background, logging to "
+     "STATE/fleet.log.",
+     offsetof(struct settings, detach), 0, 0},
+    {"print-config", 0, PM_OPTION_FLAG, NULL,
+     "Print a configuration file of all defaults, with comments, and do nothing "
+     "else.",
+     offsetof(struct settings, example), 0, 0},
+    PM_OPTION_END};
+static const struct pm_option hidden[] = {
+    {"report-fd", 0, PM_OPTION_UINT, "N", "", offsetof(struct settings, report_fd), 3, 1000000},
+    PM_OPTION_END};
+static const struct pm_option *const tables[] = {options, NULL};
+static const struct pm_option *const all_tables[] = {options, hidden, NULL};
+
+struct folders {
+    char *run, *state, *pixels, *pixels_root, *models;
+    int locks[3];
+    uint32_t lock_count;
+    uint32_t pixel_budget_mb;
+};
+
+static char *absolute(const char *path)
+{
+    char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    char *out = here ? pm_fs_join(here, path) : pm_xstrdup(path);
+    free(here);
+    return out;
+}
+
+static int lock(struct folders *f, const char *dir, struct pm_error *err)
+{
+    int64_t until = pm_clock_us() + LOCK_PATIENCE_US;
+    int fd, rc;
+    while ((rc = pm_fleet_lock(dir, &fd, err)) == PM_EBUSY && pm_clock_us() < until)
+        (void)poll(NULL, 0, 20);
+    if (!rc)
+        f->locks[f->lock_count++] = fd;
+    return rc;
+}
+
+/* A folder for page pictures that belongs to this run folder: another fleet of the user must not share it,
+ * and one left by a killed fleet is found again. */
+static int choose_pixels(struct folders *f, const struct pm_up_config *up, struct pm_error *err)
+{
+    uint64_t free_bytes = 0;
+    uint8_t hash[PM_HASH_BYTES];
+    char hex[PM_HASH_HEX + 1];
+    f->pixel_budget_mb = up->pixel_budget_mb;
+    if (up->pixels) {
+        f->pixels = absolute(up->pixels);
+        return 0;
+    }
+    char *memory = pm_locate_memory(PIXEL_NEED_BYTES, &free_bytes);
+    char *prefix = pm_xprintf("pagemill-%u-", (unsigned)getuid());
+    pm_hash(f->run, strlen(f->run), hash);
+    pm_hash_hex(hash, hex);
+    f->pixels_root = pm_xprintf("%s/%sup-%.12s", memory, prefix, hex);
+    pm_fleet_sweep(memory, prefix);
+    int rc = lock(f, f->pixels_root, err);
+    f->pixels = pm_fs_join(f->pixels_root, "pixels");
+    if (!f->pixel_budget_mb)
+        f->pixel_budget_mb = free_bytes >> 21 > 4096 ? 4096
+                             : free_bytes >> 21 < 64 ? 64
+                                                     : (uint32_t)(free_bytes >> 21);
+    free(memory);
+    free(prefix);
+    return rc;
+}
+
+static int open_folders(struct folders *f, const struct pm_up_config *up, struct pm_error *err)
+{
+    f->run = up->run ? absolute(up->run) : pm_locate_run_dir();
+    f->state = up->state ? absolute(up->state) : pm_locate_state_dir();
+    if (strlen(f->run) + strlen("/client.sock") >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        return pm_fail(err, PM_EINVAL,
+                       "the run folder %s makes socket paths of more than %zu bytes: choose a shorter one",
+                       f->run, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+    int rc = pm_locate_models(up->models, &f->models, err);
+    if (!rc)
+        rc = lock(f, f->run, err);
+    if (!rc)
+        rc = lock(f, f->state, err);
+    return rc ? rc : choose_pixels(f, up, err);
+}
+
+static void remove_file(const char *dir, const char *name)
+{
+    char *path = pm_fs_join(dir, name);
+    unlink(path);
+    free(path);
+}
+
+/* Nothing of a stopped fleet stays but its state. */
+static void close_folders(struct folders *f, bool was_started)
+{
+    if (was_started) {
+        remove_file(f->run, "client.sock");
+        remove_file(f->run, "work.sock");
+        if (f->pixels_root)
+            (void)pm_fs_remove_tree(f->pixels_root, NULL);
+        remove_file(f->run, PM_FLEET_LOCK); /* still held: whoever waits for it sees us gone */
+        rmdir(f->run);
+    }
+    for (uint32_t i = 0; i < f->lock_count; i++)
+        close(f->locks[i]);
+    free(f->run);
+    free(f->state);
+    free(f->pixels);
+    free(f->pixels_root);
+    free(f->models);
+}
+
+static int serve(const struct settings *s, struct pm_error *err)
+{
+    struct folders f = {0};
+    const struct pm_up_config *up = &s->up;
+    int rc = open_folders(&f, up, err);
+    bool can_start = !rc;
+    if (!rc) {
+        uint32_t workers = up->workers ? up->workers : (uint32_t)pm_host_cores();
+        struct pm_fleet fleet = {.run_dir = f.run,
+                                 .state_dir = f.state,
+                                 .pixel_dir = f.pixels,
+                                 .models_dir = f.models,
+                                 .reader = up->reader ? up->reader : "fast",
+                                 .log_level = up->log_level ? up->log_level : "info",
+                                 .workers = workers,
+                                 .layouts = up->layouts ? up->layouts : pm_private_layouts(workers),
+                                 .threads = up->threads ? up->threads : 1,
+                                 .credit = up->credit,
+                                 .pixel_budget_mb = f.pixel_budget_mb,
+                                 .result_ttl_s = up->result_ttl_s,
+                                 .drain_s = up->drain_s ? up->drain_s : 60,
+                                 .life_fd = -1,
+                                 .report_fd = s->report_fd ? (int)s->report_fd : -1,
+                                 .keep_fds = f.locks,
+                                 .keep_count = f.lock_count};
+        if (s->report_fd)
+            fcntl((int)s->report_fd, F_SETFD, FD_CLOEXEC);
+        rc = pm_fleet_run(&fleet, err);
+    }
+    close_folders(&f, can_start);
+    return rc;
+}
+
+/* ---- --detach ---- */
+
+/* Waits for "ready" or "failed TEXT" from the background process. */
+static int read_report(int fd, struct pm_error *err)
+{
+    char line[600];
+    size_t n = 0;
+    ssize_t got;
+    while (n < sizeof line - 1 && (got = read(fd, line + n, sizeof line - 1 - n)) != 0) {
+        if (got < 0 && errno != EINTR)
+            break;
+        n += got > 0 ? (size_t)got : 0;
+        if (memchr(line, '\n', n))
+            break;
+    }
+    line[n] = 0;
+    line[strcspn(line, "\n")] = 0;
+    if (!strcmp(line, "ready"))
+        return 0;
+    return pm_fail(err, PM_EGONE, "%s",
+                   *line ? line + strcspn(line, " ") : "the fleet ended while it started; see the log");
+}
+
+static int detach(const struct settings *s, int argc, char **argv, struct pm_error *err)
+{
+    int report[2], rc;
+    char *self = pm_locate_self(), *state = s->up.state ? absolute(s->up.state) : pm_locate_state_dir();
+    char *log_path = pm_fs_join(state, "fleet.log"), number[16];
+    const char **child = pm_xalloc(((size_t)argc + 5) * sizeof *child);
+    int count = 0, log_fd = -1;
+    struct pm_child process;
+    if (pipe2(report, O_CLOEXEC)) {
+        rc = pm_fail_errno(err, "cannot make a pipe");
+        goto out;
+    }
+    child[count++] = "pagemill";
+    child[count++] = "up";
+    snprintf(number, sizeof number, "%d", report[1]);
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--detach") != 0 && strcmp(argv[i], "-d") != 0)
+            child[count++] = argv[i];
+    child[count++] = "--report-fd";
+    child[count++] = number;
+    rc = pm_fs_mkdir_p(state, 0700, err);
+    if (!rc && (log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
+        rc = pm_fail_errno(err, "cannot open %s", log_path);
+    struct pm_spawn spawn = {.path = self,
+                             .argv = child,
+                             .keep_fds = &report[1],
+                             .keep_count = 1,
+                             .stdin_fd = -1,
+                             .stdout_fd = log_fd,
+                             .stderr_fd = log_fd,
+                             .own_group = true};
+    if (!rc)
+        rc = pm_spawn(&spawn, &process, err);
+    close(report[1]);
+    if (!rc)
+        rc = read_report(report[0], err);
+    close(report[0]);
+out:
+    if (log_fd >= 0)
+        close(log_fd);
+    free(child);
+    free(log_path);
+    free(state);
+    free(self);
+    return rc;
+}
+
+static int run(const struct pm_command *command, int argc, char **argv)
+{
+    struct settings s = {0};
+    struct pm_arguments arguments;
+    struct pm_error err = {0};
+    struct pm_command all = *command;
+    struct pm_up_file *loaded = NULL;
+    if (argc != 2 || strcmp(argv[1], "--help") != 0) /* hidden options are parsed and not shown */
+        all.tables = all_tables;
+    int code = pm_cli_begin(&all, argc, argv, &s, &arguments);
+    if (code < 0 && s.example) {
+        struct pm_buf text = {0};
+        pm_up_config_example(&text);
+        fwrite(text.data, 1, text.size, stdout);
+        pm_buf_free(&text);
+        code = fflush(stdout) ? PM_EXIT_FAILED : PM_EXIT_OK;
+    }
+    int level = s.up.log_level ? pm_log_level_parse(s.up.log_level) : PM_LOG_INFO;
+    if (code < 0 && s.config && pm_up_config_read(s.config, &s.up, &loaded, &err)) {
+        pm_cli_error("up: %s", err.text);
+        code = PM_EXIT_USAGE;
+    }
+    if (code < 0 && s.up.log_level && (level = pm_log_level_parse(s.up.log_level)) < 0) {
+        pm_cli_error("up: the log level is debug, info, warning or error, not \"%s\"", s.up.log_level);
+        code = PM_EXIT_USAGE;
+    }
+    if (code < 0) {
+        pm_log_setup("supervisor", (enum pm_log_level)level);
+        int rc = s.detach ? detach(&s, argc, argv, &err) : serve(&s, &err);
+        if (rc)
+            pm_cli_error("%s", err.text);
+        code = rc ? PM_EXIT_FAILED : PM_EXIT_OK;
+    }
+    pm_up_file_free(&loaded);
+    free(arguments.items);
+    return code;
+}
+
+const struct pm_command pm_command_up = {
+    .name = "up",
+    .arguments = "",
+    .summary = "run the fleet as a service",
+    .about =
+        "Starts broker, layoutd, workers and collector and keeps them running: a process that dies is "
+        "started again, "
+        "after 50 ms at first and at most 5 s, and its work is given to another at once. Stays in the "
+        "foreground and "
+        "logs to standard error, as systemd likes it (Type=notify).\n"
+        "\n"
+        "SIGTERM or Ctrl-C finishes the pages in hand and stops; a second one stops at once. `pagemill down` "
+        "does the "
+        "same from elsewhere. Queued jobs stay in the state folder. Two fleets on one folder are refused.\n",
+    .more = "EXIT STATUS\n 0    stopped as asked\n 1    the fleet could not run; the reason is on standard "
+            "error\n"
+            " 2    wrong usage or configuration\n"
+            "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
+            " RUN/work.sock            for the fleet's own processes\n"
+            " STATE/                   journal and blobs\n",
+    .tables = tables,
+    .run = run,
+};

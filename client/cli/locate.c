@@ -1,0 +1,146 @@
+#include "client/cli/locate.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+static const char *from_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+char *pm_locate_self(void)
+{
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    return n > 0 ? pm_xstrndup(path, (size_t)n) : pm_xstrdup("/proc/self/exe");
+}
+
+static char *own_folder(void)
+{
+    char *self = pm_locate_self(), *slash = strrchr(self, '/');
+    if (slash)
+        *slash = 0;
+    return self;
+}
+
+int pm_locate_program(const char *name, char **out, struct pm_error *err)
+{
+    char *here = own_folder();
+    char *places[4] = {pm_fs_join(here, name), pm_xprintf("%s/../libexec/pagemill/%s", here, name),
+                       pm_xprintf("%s/pagemill/%s", PM_LIBEXEC_DIR, name), pm_fs_join(PM_BIN_DIR, name)};
+    *out = NULL;
+    for (int i = 0; i < 4; i++) {
+        if (!*out && access(places[i], X_OK) == 0)
+            *out = places[i];
+        else
+            free(places[i]);
+    }
+    int rc =
+        *out ? 0
+             : pm_fail(err, PM_ENOTFOUND,
+                       "the program %s is neither in %s nor in %s/pagemill: the installation is incomplete",
+                       name, here, PM_LIBEXEC_DIR);
+    free(here);
+    return rc;
+}
+
+int pm_locate_models(const char *given, char **out, struct pm_error *err)
+{
+    if (!given || !*given)
+        given = from_environment("PAGEMILL_MODELS");
+    if (given) {
+        *out = realpath(given, NULL);
+        return *out ? 0 : pm_fail_errno(err, "the models folder %s", given);
+    }
+    char *here = own_folder();
+    char *places[3] = {pm_xprintf("%s/../share/pagemill/models", here),
+                       pm_xstrdup(PM_DATA_DIR "/pagemill/models"), pm_xstrdup(PM_SOURCE_MODELS)};
+    *out = NULL;
+    for (int i = 0; i < 3; i++) {
+        if (!*out)
+            *out = realpath(places[i], NULL);
+        free(places[i]);
+    }
+    free(here);
+    return *out ? 0
+                : pm_fail(err, PM_ENOTFOUND,
+                          "no models are installed: set PAGEMILL_MODELS or --models to the folder that holds "
+                          "them");
+}
+
+char *pm_locate_temporary(void)
+{
+    const char *dir = from_environment("TMPDIR");
+    return pm_xstrdup(dir && dir[0] == '/' ? dir : "/tmp");
+}
+
+char *pm_locate_run_dir(void)
+{
+    const char *runtime = from_environment("XDG_RUNTIME_DIR");
+    if (runtime)
+        return pm_fs_join(runtime, "pagemill");
+    if (getuid() == 0)
+        return pm_xstrdup("/run/pagemill");
+    char *temporary = pm_locate_temporary();
+    char *out = pm_xprintf("%s/pagemill-%u", temporary, (unsigned)getuid());
+    free(temporary);
+    return out;
+}
+
+char *pm_locate_state_dir(void)
+{
+    const char *state = from_environment("XDG_STATE_HOME"), *home = from_environment("HOME");
+    if (getuid() == 0)
+        return pm_xstrdup("/var/lib/pagemill");
+    if (state)
+        return pm_fs_join(state, "pagemill");
+    return home ? pm_xprintf("%s/.local/state/pagemill", home) : pm_xstrdup("/var/lib/pagemill");
+}
+
+char *pm_locate_memory(uint64_t need_bytes, uint64_t *free_bytes_out)
+{
+    char *temporary = pm_locate_temporary();
+    const char *places[3] = {"/dev/shm", from_environment("XDG_RUNTIME_DIR"), temporary};
+    char *out = NULL;
+    for (int i = 0; i < 3 && !out; i++) {
+        struct statvfs fs;
+        if (!places[i] || access(places[i], W_OK | X_OK) || statvfs(places[i], &fs))
+            continue;
+        *free_bytes_out = (uint64_t)fs.f_bavail * fs.f_frsize;
+        if (*free_bytes_out >= need_bytes || i == 2)
+            out = pm_xstrdup(places[i]);
+    }
+    if (!out) {
+        *free_bytes_out = 0;
+        out = pm_xstrdup(temporary);
+    }
+    free(temporary);
+    return out;
+}
+
+bool pm_locate_is_alive(const char *endpoint)
+{
+    const char *path = !strncmp(endpoint, "ipc://", 6) ? endpoint + 6 : endpoint;
+    if (strstr(path, "://"))
+        return true;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return false;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool is_alive = !connect(fd, (struct sockaddr *)&address, sizeof address);
+    close(fd);
+    return is_alive;
+}
