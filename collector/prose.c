@@ -235,7 +235,7 @@ static bool leaves_item(const struct prose *p, uint32_t i)
         return p->style == PM_PROSE_LIST && level->mark.kind == PM_MARK_BULLET && !p->is_unmarked_list &&
                broken && ends_sentence(before);
     if (p->is_unmarked_list)
-        return broken || before->left > level->x + 0.4f * h;
+        return !starts_lower(row) || before->left > level->x + 0.4f * h;
     return fits(p, i) && ends_sentence(before);
 }
 

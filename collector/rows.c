@@ -202,7 +202,8 @@ float pm_rows_pitch(const struct pm_row *rows, uint32_t count)
     float *v = pm_xalloc(count * sizeof *v);
     for (uint32_t i = 1; i < count; i++)
         v[i - 1] = (rows[i].top + rows[i].bottom - rows[i - 1].top - rows[i - 1].bottom) / 2;
-    float m = median(v, count - 1);
+    qsort(v, count - 1, sizeof *v, by_float);
+    float m = v[(count - 2) / 2]; /* the lower one: gaps are wider than the pitch, nothing is narrower */
     free(v);
     return m;
 }
