@@ -26,7 +26,7 @@ struct scanning {
 
 static int report(const struct scanning *s, unsigned permille, struct pm_error *err)
 {
-    if (s->tools->progress && s->tools->progress(s->tools->context, permille))
+    if (s->tools->progress && s->tools->progress(s->tools->progress_context, permille))
         return pm_fail(err, PM_ECANCELLED, "stopped as asked");
     return 0;
 }

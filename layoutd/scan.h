@@ -20,7 +20,8 @@ struct pm_scan_tools {
     pm_turned_fn is_turned; /* NULL: pages are taken to be upright */
     void *context;
     /* Called between stages with 0..1000; a non-zero return ends the scan with PM_ECANCELLED. May be NULL. */
-    int (*progress)(void *context, unsigned permille);
+    int (*progress)(void *progress_context, unsigned permille);
+    void *progress_context;
 };
 
 struct pm_scan_options {

@@ -42,17 +42,17 @@ static int detect(void *context, const struct pm_image *image, int limit_px, str
             (*out)[i].score = (float)json_number_value(json_object_get(line, "score"));
         }
     } else {
-#ifdef WITH_NETWORKS
         struct pm_det_params params = pm_det_params_default();
-        rc = pm_det_run(s->det, image, limit_px, &params, out, count, err);
-#else
-        (void)limit_px;
-        (void)image;
-        rc = pm_fail(err, PM_EUNSUPPORTED, "give --boxes");
-#endif
+        rc = s->det ? pm_det_run(s->det, image, limit_px, &params, out, count, err)
+                    : pm_fail(err, PM_EINVAL, "give --model or --boxes");
     }
     s->detect_us += pm_clock_us() - start;
     return rc;
+}
+
+static int is_turned(void *context, const struct pm_image *line, float *turned_out, struct pm_error *err)
+{
+    return pm_cls_run(((struct source *)context)->cls, line, turned_out, err);
 }
 
 static int read_picture(const char *path, struct pm_image *out, struct pm_error *err)
@@ -231,12 +231,10 @@ int main(int argc, char **argv)
         rc = source.boxes ? 0 : pm_fail(&err, PM_EFORMAT, "%s: %s", boxes, at.text);
     }
     struct pm_scan_tools tools = {.detect = detect, .context = &source};
-#ifdef WITH_NETWORKS
     if (!rc && model && !(rc = pm_det_open(model, 2, &source.det, &err)))
         rc = pm_cls_open(model, 2, &source.cls, &err);
-#else
-    (void)model;
-#endif
+    if (source.cls)
+        tools.is_turned = is_turned;
     int64_t t0 = pm_clock_us();
     if (!rc)
         rc = pm_scan_page(&image, &options, &tools, &scan, &err);
@@ -259,6 +257,8 @@ int main(int argc, char **argv)
     if (scan.source_width)
         pm_scan_free(&scan);
     pm_image_free(&image);
+    pm_det_free(&source.det);
+    pm_cls_free(&source.cls);
     json_decref(file);
     return rc ? 1 : 0;
 }

@@ -1,0 +1,308 @@
+#include "layoutd/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "layoutd/task.h"
+
+#define BUSY_WAIT_US    4000 /* how long a finished task may wait for the owner to notice */
+#define IDLE_WAIT_US    1000000
+#define DECODER_LIFE_US 30000000 /* an unused decoder is ended */
+
+enum state { WAITING, RUNNING, DONE };
+
+struct job {
+    const struct pm_msg_lease *lease; /* the peer's, until result or release */
+    int64_t deadline_us;              /* 0: none */
+    bool is_revoked, is_late;
+    unsigned seen_steps;
+    struct pm_task_watch watch;
+    struct pm_done done;
+    enum state state;
+    struct job *next;
+};
+
+struct daemon {
+    struct pm_peer *peer;
+    struct pm_task_env env;
+    struct pm_blobs *blobs; /* our own view of the store: the peer may reopen its own */
+    int cancel_fd;
+    pthread_t labourer;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct job *jobs; /* in the order of the leases; guarded by lock, as are their states */
+    bool is_stopping;
+};
+
+/* ---- the labourer ---- */
+
+static struct job *next_waiting(struct daemon *d)
+{
+    for (struct job *j = d->jobs; j; j = j->next)
+        if (j->state == WAITING)
+            return j;
+    return NULL;
+}
+
+static void wait_for_work(struct daemon *d)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += 5;
+    if (pthread_cond_timedwait(&d->wake, &d->lock, &until) == ETIMEDOUT)
+        pm_decoders_expire(d->env.decoders, pm_clock_us() - DECODER_LIFE_US);
+}
+
+static void *labour(void *argument)
+{
+    struct daemon *d = argument;
+    pthread_mutex_lock(&d->lock);
+    while (!d->is_stopping) {
+        struct job *j = next_waiting(d);
+        if (!j) {
+            wait_for_work(d);
+            continue;
+        }
+        eventfd_t stale;
+        eventfd_read(d->cancel_fd, &stale); /* a cancel of the task before */
+        j->state = RUNNING;
+        if (j->is_revoked || j->is_late) {
+            pm_fail(&j->done.error, PM_ECANCELLED, "stopped before it began");
+        } else {
+            pthread_mutex_unlock(&d->lock);
+            pm_task_run(&d->env, j->lease, &j->watch, &j->done);
+            pthread_mutex_lock(&d->lock);
+        }
+        j->state = DONE;
+    }
+    pthread_mutex_unlock(&d->lock);
+    pm_decoders_free(&d->env.decoders);
+    return NULL;
+}
+
+/* ---- the owner ---- */
+
+/* Call with the lock held. */
+static void cancel(struct daemon *d, struct job *j)
+{
+    atomic_store(&j->watch.cancel, true);
+    if (j->state == RUNNING)
+        eventfd_write(d->cancel_fd, 1);
+}
+
+static void take(struct daemon *d, const struct pm_msg_lease *lease)
+{
+    struct job *j = pm_xalloc(sizeof *j);
+    j->lease = lease;
+    if (lease->deadline_us)
+        j->deadline_us = pm_clock_us() + (int64_t)lease->deadline_us;
+    pthread_mutex_lock(&d->lock);
+    struct job **end = &d->jobs;
+    while (*end)
+        end = &(*end)->next;
+    *end = j;
+    pthread_cond_signal(&d->wake);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static void end_task(struct daemon *d, uint64_t task)
+{
+    bool found = false;
+    pthread_mutex_lock(&d->lock);
+    for (struct job *j = d->jobs; j; j = j->next)
+        if (j->lease->task == task) {
+            j->is_revoked = found = true;
+            cancel(d, j);
+        }
+    pthread_mutex_unlock(&d->lock);
+    if (!found)
+        pm_peer_release(d->peer, task);
+}
+
+/* The lease belongs to the peer and dies with its result: log first. */
+static void answer(struct daemon *d, struct job *j)
+{
+    const struct pm_msg_lease *l = j->lease;
+    uint64_t task = l->task;
+    struct pm_error *e = &j->done.error;
+    if (j->is_revoked) {
+        pm_peer_release(d->peer, task);
+    } else if (j->is_late) {
+        pm_fail(e, PM_ETIMEOUT, "%s took longer than %.1f s",
+                l->kind == PM_KIND_OPEN ? "opening the document" : "laying out the page",
+                (double)l->deadline_us / 1e6);
+        pm_peer_fail(d->peer, task, e, false);
+    } else if (e->code) {
+        pm_log(PM_LOG_WARNING, "%s failed job=%llu page=%u: %s", pm_kind_name(l->kind),
+               (unsigned long long)l->job, l->page, e->text);
+        pm_peer_fail(d->peer, task, e, j->done.is_final);
+    } else {
+        pm_peer_result(d->peer, task, &j->done.result);
+    }
+    pm_done_free(&j->done);
+    free(j);
+}
+
+/* Sends what is done, ends what is late, and tells of progress: a task that gave a sign of life, one that
+ * waits for something with a deadline of its own, and those that queue behind it. Returns tasks left. */
+static unsigned look_after(struct daemon *d)
+{
+    struct job *finished = NULL, **last = &finished, **at;
+    unsigned left = 0;
+    bool alive = true;
+    int64_t now = pm_clock_us();
+    pthread_mutex_lock(&d->lock);
+    for (at = &d->jobs; *at;) {
+        struct job *j = *at;
+        if (j->state == DONE) {
+            *at = j->next;
+            j->next = NULL;
+            *last = j;
+            last = &j->next;
+            continue;
+        }
+        if (j->deadline_us && now > j->deadline_us && !j->is_late) {
+            j->is_late = true;
+            cancel(d, j);
+        }
+        if (j->state == RUNNING) {
+            unsigned steps = atomic_load(&j->watch.steps);
+            alive = steps != j->seen_steps || atomic_load(&j->watch.is_timed);
+            j->seen_steps = steps;
+        }
+        if (alive && !j->is_revoked)
+            pm_peer_progress(d->peer, j->lease->task, atomic_load(&j->watch.permille));
+        left++;
+        at = &j->next;
+    }
+    pthread_mutex_unlock(&d->lock);
+    while (finished) {
+        struct job *j = finished;
+        finished = j->next;
+        answer(d, j);
+    }
+    return left;
+}
+
+static bool has_job(struct daemon *d)
+{
+    pthread_mutex_lock(&d->lock);
+    bool has = d->jobs != NULL;
+    pthread_mutex_unlock(&d->lock);
+    return has;
+}
+
+/* Blobs of our own, so that the labourer's never change under it. */
+static int open_blobs(struct daemon *d, struct pm_error *err)
+{
+    struct pm_blobs *theirs = pm_peer_blobs(d->peer);
+    const char *disk = pm_blobs_dir(theirs, PM_BLOB_DISK), *pixels = pm_blobs_dir(theirs, PM_BLOB_PIXELS);
+    if (d->blobs && !strcmp(pm_blobs_dir(d->blobs, PM_BLOB_DISK), disk) &&
+        !strcmp(pm_blobs_dir(d->blobs, PM_BLOB_PIXELS), pixels))
+        return 0;
+    if (d->blobs) /* another store under the same endpoint: start clean, the supervisor starts us again */
+        return pm_fail(err, PM_EGONE, "the broker's blob store moved from %s to %s",
+                       pm_blobs_dir(d->blobs, PM_BLOB_DISK), disk);
+    int rc = pm_blobs_open(disk, pixels, &d->blobs, err);
+    if (!rc) {
+        pthread_mutex_lock(&d->lock);
+        d->env.blobs = d->blobs;
+        pthread_mutex_unlock(&d->lock);
+    }
+    return rc;
+}
+
+/* 0 go on, 1 stop, negative an error. */
+static int handle(struct daemon *d, const struct pm_peer_event *e, struct pm_error *err)
+{
+    switch (e->kind) {
+    case PM_PEER_READY:
+        return open_blobs(d, err);
+    case PM_PEER_LEASE:
+        take(d, e->lease);
+        return 0;
+    case PM_PEER_REVOKE:
+        end_task(d, e->task);
+        return 0;
+    case PM_PEER_STOP:
+        return 1;
+    case PM_PEER_LOST:
+        pm_log(PM_LOG_WARNING, "the broker is gone; waiting for it");
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static int loop(struct daemon *d, struct pm_error *err)
+{
+    for (;;) {
+        struct pm_peer_event event;
+        int64_t wait_us = has_job(d) ? BUSY_WAIT_US : IDLE_WAIT_US;
+        do {
+            int rc = pm_peer_next(d->peer, wait_us, &event, err);
+            if (!rc)
+                rc = handle(d, &event, err);
+            if (rc)
+                return rc < 0 ? rc : 0;
+            wait_us = 0;
+        } while (event.kind != PM_PEER_IDLE);
+        look_after(d);
+    }
+}
+
+static int start(struct daemon *d, struct pm_error *err)
+{
+    pthread_condattr_t monotonic;
+    d->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->cancel_fd < 0)
+        return pm_fail_errno(err, "cannot make an eventfd");
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&d->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return 0;
+}
+
+int pm_layoutd_run(struct pm_peer *peer, const struct pm_layoutd_config *config, struct pm_error *err)
+{
+    struct daemon d = {.peer = peer, .env = {.tools = config->tools, .models_dir = config->models_dir}};
+    int rc = start(&d, err);
+    if (rc)
+        return rc;
+    d.env.decoders = pm_decoders_new(config->decode_program, d.cancel_fd);
+    int failed = pthread_create(&d.labourer, NULL, labour, &d);
+    if (failed) {
+        errno = failed;
+        rc = pm_fail_errno(err, "cannot start a thread");
+        pm_decoders_free(&d.env.decoders);
+    } else {
+        rc = loop(&d, err);
+        pthread_mutex_lock(&d.lock);
+        d.is_stopping = true;
+        for (struct job *j = d.jobs; j; j = j->next)
+            cancel(&d, j);
+        pthread_cond_signal(&d.wake);
+        pthread_mutex_unlock(&d.lock);
+        pthread_join(d.labourer, NULL);
+    }
+    while (d.jobs) { /* unanswered leases: the broker gives them to the next layoutd */
+        struct job *j = d.jobs;
+        d.jobs = j->next;
+        pm_done_free(&j->done);
+        free(j);
+    }
+    pm_blobs_free(&d.blobs);
+    pthread_cond_destroy(&d.wake);
+    pthread_mutex_destroy(&d.lock);
+    close(d.cancel_fd);
+    return rc;
+}
