@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "base/fs.h"
@@ -191,6 +192,7 @@ int main(int argc, char **argv)
     int rc = parse(argc, argv, &config, &level);
     if (rc)
         return rc > 0 ? 0 : EX_USAGE;
+    umask(077); /* whatever is made here is nobody else's business */
     pm_log_setup("broker", level);
     char *pixels = config.pixel_dir ? NULL : pm_fs_join(config.run_dir, "pixels");
     if (pixels)
