@@ -21,7 +21,8 @@ struct pm_link {
     int64_t heard_us;   /* last message of the broker */
     int64_t pinged_us;  /* when the outstanding PING went out; 0: none */
     uint64_t ping_ref;
-    int64_t greeting_us; /* how long this HELLO may stay unanswered */
+    int64_t greeting_us;                   /* how long this HELLO may stay unanswered */
+    int64_t ping_after_us, pong_within_us; /* constants, shorter in tests */
 };
 
 struct pm_held_lease {

@@ -24,6 +24,8 @@ int pm_link_open(struct pm_peer *peer, struct pm_error *err)
         return pm_fail(err, PM_ENOMEM, "cannot make a ZeroMQ context: %s", zmq_strerror(errno));
     l->without_us = l->retry_us = pm_clock_us();
     l->greeting_us = GREETING_US;
+    l->ping_after_us = PING_AFTER_US;
+    l->pong_within_us = PONG_WITHIN_US;
     return 0;
 }
 
@@ -116,9 +118,9 @@ static int send_hello(struct pm_peer *peer, int64_t now_us, struct pm_error *err
 static void keep_pinging(struct pm_peer *peer, int64_t now_us)
 {
     struct pm_link *l = &peer->link;
-    if (l->pinged_us && now_us - l->pinged_us > PONG_WITHIN_US) {
+    if (l->pinged_us && now_us - l->pinged_us > l->pong_within_us) {
         pm_link_drop(peer, now_us, RETRY_US);
-    } else if (!l->pinged_us && now_us - l->heard_us > PING_AFTER_US) {
+    } else if (!l->pinged_us && now_us - l->heard_us > l->ping_after_us) {
         struct pm_msg_ping ping = {.ref = ++l->ping_ref};
         if (!pm_link_send(peer, PM_MSG_PING, &ping, NULL))
             l->pinged_us = now_us;
@@ -207,8 +209,9 @@ int pm_link_wait(struct pm_peer *peer, int64_t now_us, int64_t until_us, bool wa
 {
     struct pm_link *l = &peer->link;
     int64_t wait_us = until_us - now_us;
-    if (wait_us > STEP_US)
-        wait_us = STEP_US;
+    int64_t step_us = l->ping_after_us < STEP_US ? l->ping_after_us : STEP_US;
+    if (wait_us > step_us)
+        wait_us = step_us;
     if (l->state == PM_LINK_DOWN && l->retry_us - now_us < wait_us)
         wait_us = l->retry_us - now_us;
     if (wait_us < 0)

@@ -166,6 +166,9 @@ void fake_turn(struct fake_broker *fake)
             break;
         if (rc)
             fail_msg("the peer sent: %s", err.text);
+        if (m.header.type == PM_MSG_HELLO)
+            fake->heard_seq = 0;                           /* a new connection counts from 1 */
+        assert_int_equal(m.header.seq, ++fake->heard_seq); /* nothing lost, nothing out of order */
         if (m.header.type == PM_MSG_HELLO) {
             on_hello(fake, &m, &arena);
         } else if (m.header.type == PM_MSG_RESULT) {

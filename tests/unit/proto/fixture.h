@@ -31,7 +31,7 @@ struct fake_broker {
     char *dir, *endpoint, *disk, *pixels;
     void *context, *socket;
     uint64_t epoch;
-    uint32_t seq;
+    uint32_t seq, heard_seq; /* ours, the peer's last */
     uint8_t route[32];
     size_t route_bytes;
     bool is_silent; /* takes messages, answers none */

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "proto/peer_internal.h"
 
 static struct pm_peer *open_peer(const struct fake_broker *fake, uint32_t credit, int64_t give_up_us)
 {
@@ -396,6 +397,20 @@ static void ping_is_answered_and_noise_is_counted(void **state)
     assert_int_equal(pm_peer_refused(s->peer), 1);
 }
 
+/* A broker whose process lives but whose loop is stuck: the transport's heartbeats never notice. */
+static void stuck_broker_is_left(void **state)
+{
+    struct scene *s = *state;
+    greet(s);
+    s->peer->link.ping_after_us = 10000;
+    s->peer->link.pong_within_us = 300000;
+    assert_true(fake_pump_count(&s->fake, s->peer, PM_MSG_PING, 3)); /* answered: no reason to leave */
+    s->fake.is_silent = true;
+    assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_LOST, &s->event));
+    s->fake.is_silent = false;
+    greet(s);
+}
+
 static void oversized_result_becomes_a_failure(void **state)
 {
     struct scene *s = *state;
@@ -467,6 +482,7 @@ int main(void)
         SCENE(unanswered_hello_is_repeated),
         SCENE(refuse_while_up_means_greet_again),
         SCENE(ping_is_answered_and_noise_is_counted),
+        SCENE(stuck_broker_is_left),
         SCENE(oversized_result_becomes_a_failure),
         cmocka_unit_test(gives_up_without_a_broker),
         cmocka_unit_test(bad_configuration_is_refused),
