@@ -14,7 +14,7 @@ struct ordered { /* the ordered list that the last block ended with; closing 0: 
 struct md {
     struct pm_sink *out;
     struct pm_flow flow;
-    struct pm_buf block;
+    struct pm_buf block, tag;
     struct ordered list;
     bool has_text;
 };
@@ -113,11 +113,61 @@ static void *md_begin(struct pm_sink *out)
     return md;
 }
 
+/* ---- formulas and their numbers ---- */
+
+static bool is_formula(const struct pm_out_region *r)
+{
+    size_t n = strlen(r->content);
+    return r->label == PM_LABEL_DISPLAY_FORMULA && n > 4 && !strcmp(r->content + n - 3, "\n$$") &&
+           !strstr(r->content, "\\tag{");
+}
+
+/* The number of region i without its parentheses, when it is one: letters, digits, dots and dashes. */
+static bool parse_number(const struct pm_out_page *page, uint32_t i, struct pm_buf *out)
+{
+    static const char allowed[] = ".-'0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    if (i >= page->region_count || page->regions[i].label != PM_LABEL_FORMULA_NUMBER)
+        return false;
+    const char *text = page->regions[i].content;
+    size_t n = strlen(text);
+    if (n < 3 || n > 20 || text[0] != '(' || text[n - 1] != ')' || strspn(text + 1, allowed) != n - 2)
+        return false;
+    out->size = 0;
+    pm_buf_append(out, text + 1, n - 2);
+    pm_buf_text(out, "");
+    return true;
+}
+
+/* Is region i a number that a neighbouring formula shows as its tag? The number behind a formula is its own;
+ * one before it counts when the formula has none behind. */
+static bool is_tag(const struct pm_out_page *page, uint32_t i, struct pm_buf *scratch)
+{
+    if (!parse_number(page, i, scratch))
+        return false;
+    if (i > 0 && is_formula(&page->regions[i - 1]))
+        return true;
+    return i + 1 < page->region_count && is_formula(&page->regions[i + 1]) &&
+           !parse_number(page, i + 2, scratch);
+}
+
+static bool find_tag(const struct pm_out_page *page, uint32_t formula, struct pm_buf *out)
+{
+    if (!is_formula(&page->regions[formula]))
+        return false;
+    if (parse_number(page, formula + 1, out))
+        return true;
+    /* the number before belongs to the formula before it, if there is one */
+    bool is_free = formula > 0 && !(formula > 1 && is_formula(&page->regions[formula - 2]));
+    return is_free && parse_number(page, formula - 1, out);
+}
+
 static void put_region(struct md *md, const struct pm_writer_page *page, uint32_t i)
 {
     const struct pm_out_region *r = &page->page->regions[i];
     const struct pm_writer_image *image = &page->images[i];
     struct pm_buf *b = &md->block;
+    if (is_tag(page->page, i, &md->tag))
+        return;
     b->size = 0;
     if (image->path)
         pm_buf_printf(b, "![Image %u-%u](%s)", page->index, image->number, image->path);
@@ -135,6 +185,10 @@ static void put_region(struct md *md, const struct pm_writer_page *page, uint32_
         if (b->size)
             pm_buf_text(b, "\n\n");
         pm_buf_text(b, r->content);
+        if (find_tag(page->page, i, &md->tag)) {
+            b->size -= 3;
+            pm_buf_printf(b, " \\tag{%s}\n$$", (const char *)md->tag.data);
+        }
     }
     if (b->size)
         pm_flow_add(&md->flow, r, (const char *)b->data, b->size);
@@ -167,6 +221,7 @@ static void md_end(void *state, struct pm_sink *out)
     pm_flow_flush(&md->flow);
     pm_flow_free(&md->flow);
     pm_buf_free(&md->block);
+    pm_buf_free(&md->tag);
     free(md);
 }
 

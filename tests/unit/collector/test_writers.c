@@ -122,6 +122,33 @@ static void test_markdown_numbers(void **state)
         "1. one\n\n2. two\n   - in\n3. three\n\n4. four\n\n6\\. six\n\ntext\n\n9. nine\n\n1) other kind\n");
 }
 
+static void test_formula_numbers(void **state)
+{
+    struct pm_out_region f = region(PM_LABEL_DISPLAY_FORMULA, "$$\nx\n$$"),
+                         n = region(PM_LABEL_FORMULA_NUMBER, "(2.1)"), t = region(PM_LABEL_TEXT, "t"),
+                         odd = region(PM_LABEL_FORMULA_NUMBER, "(see\\_x)");
+    (void)state;
+    const struct {
+        struct pm_out_region r[4];
+        uint32_t count;
+        const char *expected;
+    } cases[] = {
+        {{f, n, t}, 3, "$$\nx \\tag{2.1}\n$$\n\nt\n"},
+        {{n, f, t}, 3, "$$\nx \\tag{2.1}\n$$\n\nt\n"},
+        {{f, n, f, n}, 4, "$$\nx \\tag{2.1}\n$$\n\n$$\nx \\tag{2.1}\n$$\n"},
+        {{f, n, f}, 3, "$$\nx \\tag{2.1}\n$$\n\n$$\nx\n$$\n"},
+        {{n, f, n, t}, 4, "(2.1)\n\n$$\nx \\tag{2.1}\n$$\n\nt\n"},
+        {{t, n, t}, 3, "t\n\n(2.1)\n\nt\n"}, /* alone: not lost */
+        {{f, odd}, 2, "$$\nx\n$$\n\n(see\\_x)\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pm_out_region r[4];
+        memcpy(r, cases[i].r, sizeof r);
+        struct pm_out_page page = page_of(1, r, cases[i].count);
+        expect("md", &page, 1, NULL, cases[i].expected);
+    }
+}
+
 static void test_breaks(void **state)
 {
     struct pm_out_line line = {.text = "", .quad = {0, 0, 100, 0, 100, 20, 0, 20}},
@@ -324,10 +351,15 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unknown_format),  cmocka_unit_test(test_markdown),
-        cmocka_unit_test(test_markdown_errors), cmocka_unit_test(test_markdown_numbers),
-        cmocka_unit_test(test_breaks),          cmocka_unit_test(test_text),
-        cmocka_unit_test(test_json_bytes),      cmocka_unit_test(test_json_shape),
+        cmocka_unit_test(test_unknown_format),
+        cmocka_unit_test(test_markdown),
+        cmocka_unit_test(test_markdown_errors),
+        cmocka_unit_test(test_markdown_numbers),
+        cmocka_unit_test(test_breaks),
+        cmocka_unit_test(test_formula_numbers),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_json_bytes),
+        cmocka_unit_test(test_json_shape),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
