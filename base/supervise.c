@@ -404,7 +404,8 @@ static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event
         e->state = ENDED;
         fill(out, PM_SUPERVISE_FINISHED, index, e, how);
         snprintf(s->text, sizeof s->text, "%s", how);
-    } else if (!s->is_held && is_exit && WEXITSTATUS(status) == EX_CONFIG) {
+    } else if (!s->is_held && is_exit &&
+               (WEXITSTATUS(status) == EX_CONFIG || WEXITSTATUS(status) == EX_USAGE)) {
         e->state = ENDED;
         snprintf(s->text, sizeof s->text, "%s cannot start%s%s (%s)", e->config.name, colon, e->last_line,
                  how);

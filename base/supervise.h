@@ -4,8 +4,8 @@
  * returns a pidfd, so that a later signal can never hit a stranger with the same number. A pm_supervise keeps
  * services running: it polls their pidfds, restarts a dead one after a back-off (50 ms, doubled for each
  * early death up to 5 s, one step less for every 5 s of life, forgotten after 60 s), and tells what happened
- * as events. A service that exits with code 78 (EX_CONFIG: the configuration is wrong) or dies early too many
- * times in a row is not restarted; that is a FATAL event with its last line of stderr.
+ * as events. A service that exits with code 78 or 64 (EX_CONFIG, EX_USAGE: the next start would fail too) or
+ * dies early too many times in a row is not restarted; that is a FATAL event with its last line of stderr.
  *
  * Nothing here uses ZeroMQ, so the process that owns a pm_supervise may fork at any time.
  * Threads: one owner, and it must be the thread that lives longest: PR_SET_PDEATHSIG follows the thread.

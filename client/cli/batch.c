@@ -104,18 +104,15 @@ static void show_progress(struct batch *b)
     char text[300];
     int64_t now = pm_clock_us();
     struct pm_progress_view v;
-    if (b->config->is_quiet)
+    if (b->config->is_quiet || now - b->drawn_us < REDRAW_US)
         return;
+    b->drawn_us = now;
+    view(b, &v); /* also takes a sample of the rate */
     if (b->is_terminal) {
-        if (now - b->drawn_us < REDRAW_US)
-            return;
-        view(b, &v);
         pm_progress_bar(&v, pm_cli_width(STDERR_FILENO), text, sizeof text);
         fprintf(stderr, "\r%s\033[K", text);
         b->is_drawn = true;
-        b->drawn_us = now;
     } else if (now - b->line_us >= LINE_US) {
-        view(b, &v);
         pm_progress_line(&v, text, sizeof text);
         fprintf(stderr, "pagemill: %s\n", text);
         b->line_us = now;

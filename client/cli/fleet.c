@@ -124,6 +124,7 @@ static int add_broker(struct run *r, struct pm_error *err)
         put_number(&a, "--pixel-budget", f->pixel_budget_mb);
     if (f->result_ttl_s)
         put_number(&a, "--result-ttl", f->result_ttl_s);
+    put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_pair(&a, "--log-level", f->log_level);
     int rc = add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 1u, &r->broker, err);

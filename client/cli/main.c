@@ -6,16 +6,11 @@
 #include "client/cli/cli.h"
 #include "client/cli/private.h"
 
-const struct pm_command *const pm_commands[] = {
-    &pm_command_parse,  &pm_command_submit, &pm_command_jobs,    &pm_command_status, &pm_command_watch,
-    &pm_command_cancel, &pm_command_retry,  &pm_command_result,  &pm_command_top,    &pm_command_up,
-    &pm_command_down,   &pm_command_model,  &pm_command_version, &pm_command_help,   NULL};
-
 static int unknown_command(const char *word)
 {
-    const char *names[sizeof pm_commands / sizeof *pm_commands];
+    const char *names[40];
     size_t n = 0;
-    for (; pm_commands[n]; n++)
+    for (; pm_commands[n] && n < 39; n++)
         names[n] = pm_commands[n]->name;
     names[n] = NULL;
     const char *near = pm_options_nearest(word, names);
