@@ -81,7 +81,7 @@ static void return_credit(struct pm_peer *peer)
 
 static bool take_waiting(struct pm_peer *peer, struct pm_peer_event *out)
 {
-    if (peer->held.count >= peer->credit)
+    if (peer->held.count >= peer->credit || peer->is_stopped)
         return false;
     for (struct pm_held_lease **p = &peer->waiting; *p; p = &(*p)->next) {
         struct pm_held_lease *h = *p;
@@ -347,7 +347,7 @@ void pm_peer_fill_hello(struct pm_peer *peer, struct pm_arena *arena, struct pm_
     for (const struct pm_kept_result *r = peer->results; r; r = r->next)
         held[count++] = (struct pm_held){r->task, r->epoch, r->attempt};
     /* Revoked leases that the owner has not let go of take a place that the broker knows nothing of. */
-    peer->granted = peer->credit > revoked ? peer->credit - revoked : 0;
+    peer->granted = peer->credit > revoked && !peer->is_stopped ? peer->credit - revoked : 0;
     *out = (struct pm_msg_hello){
         .role = peer->role,
         .proto_min = PM_PROTO_MIN,
@@ -381,7 +381,7 @@ static bool send_results(struct pm_peer *peer)
 
 static bool send_credit(struct pm_peer *peer)
 {
-    if (!peer->is_credit_due || peer->is_draining)
+    if (!peer->is_credit_due || peer->is_draining || peer->is_stopped)
         return true;
     struct pm_msg_credit credit = {.granted = peer->granted};
     if (pm_link_send(peer, PM_MSG_CREDIT, &credit, NULL))

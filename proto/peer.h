@@ -32,7 +32,8 @@ enum pm_peer_event_kind {
     PM_PEER_LEASE,  /* new work */
     PM_PEER_REVOKE, /* stop this task, send no result */
     PM_PEER_DRAIN,  /* finish what is held; no new leases come */
-    PM_PEER_STOP,   /* SIGTERM, or drained and nothing held: leave the loop */
+    PM_PEER_STOP,   /* SIGTERM, or drained and nothing held: leave the loop. After a signal no lease is handed
+                       out any more; who wants to finish what is held may go on calling pm_peer_next */
     PM_PEER_LOST,   /* broker gone; keep working, results are kept */
 };
 struct pm_peer_event {

@@ -318,6 +318,15 @@ static void sigterm_is_an_event(void **state)
     lease(s, 5, 1);
     kill(getpid(), SIGTERM);
     assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_STOP, &s->event));
+    /* What is held may be finished; nothing new comes. */
+    fake_lease(&s->fake, 6, 1);
+    uint64_t granted = s->fake.granted;
+    result(s, 5);
+    assert_true(fake_pump_count(&s->fake, s->peer, PM_MSG_RESULT, 1));
+    assert_int_equal(pm_peer_next(s->peer, 30000, &s->event, NULL), 0);
+    assert_int_equal(s->event.kind, PM_PEER_IDLE);
+    fake_turn(&s->fake);
+    assert_int_equal(s->fake.granted, granted);
     /* The second one has its ordinary effect: tried in a child, where it may kill. */
     pid_t child = fork();
     if (child == 0) {
