@@ -129,7 +129,7 @@ struct pm_sched {
     struct timer *timers; /* min-heap */
     size_t timer_count, timer_capacity;
     int64_t adopt_until_us, now_us, scanned_us;
-    bool is_draining;
+    bool is_draining, was_watching;
     uint64_t sheet_bytes, reserved_bytes;
     uint32_t pages_in_readers; /* laid out, not assembled */
     double us_per_cost[PM_SCHED_KINDS], bytes_per_pixel;

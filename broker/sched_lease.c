@@ -330,6 +330,15 @@ void pm_sched_beat(struct pm_sched *s, struct pm_now now, uint32_t peer, uint64_
 
 /* ---- time ---- */
 
+/* Is there anything that a look at the clock could end? */
+static bool is_watching(const struct pm_sched *s)
+{
+    bool any = s->leases.count > 0;
+    for (size_t i = 0; i < s->peer_count && !any; i++)
+        any = s->peers[i]->stalled_us != 0;
+    return any;
+}
+
 static void scan_leases(struct pm_sched *s, struct pm_now now)
 {
     /* Ending a lease moves the map under a cursor: collect first. */
@@ -382,7 +391,7 @@ void pm_sched_tick(struct pm_sched *s, struct pm_now now)
     }
     if (s->scanned_us && gap < SCAN_US)
         return;
-    if (gap > s->config.stall_us / 2) {
+    if (s->was_watching && gap > s->config.stall_us / 2) {
         size_t cursor = 0;
         uint64_t task;
         void *value;
@@ -395,6 +404,7 @@ void pm_sched_tick(struct pm_sched *s, struct pm_now now)
     }
     s->scanned_us = now.us;
     scan_leases(s, now);
+    s->was_watching = is_watching(s);
 }
 
 int64_t pm_sched_next_us(const struct pm_sched *s, struct pm_now now)
@@ -402,7 +412,7 @@ int64_t pm_sched_next_us(const struct pm_sched *s, struct pm_now now)
     int64_t next = INT64_MAX;
     if (s->timer_count)
         next = s->timers[0].when;
-    if (s->leases.count || s->adopt_until_us > now.us) {
+    if (is_watching(s) || s->adopt_until_us > now.us) {
         int64_t scan = now.us + 2 * SCAN_US;
         next = scan < next ? scan : next;
     }
