@@ -191,53 +191,99 @@ static bool hangs_under(const struct column *c, const struct pm_text_row *a, con
     return false;
 }
 
+/* Width of strokes over the page's usual one. */
+static float weight_of(const struct pm_type *type, float stroke, float x_height)
+{
+    float usual = type->stroke * type->x_height;
+    return usual > 0 ? stroke * x_height / usual : 1;
+}
+
 static bool is_bold(const struct column *c, const struct pm_text_row *r)
 {
     return c->type->stroke > 0 && r->stroke > BOLD_STEP * c->type->stroke;
 }
 
-static bool is_large(const struct column *c, const struct pm_text_row *r)
+/* Larger than the page's type? The detector's heights are coarse, the x-height of few letters is not sure:
+ * both must agree, or the weight must. Returns the ratio, 0 for no. */
+static float is_large(const struct pm_type *type, float x_height, float height, float stroke)
 {
-    return fminf(r->x_height / c->type->x_height, 1.04f * r->height / c->type->height) >= SIZE_STEP;
+    float by_x = x_height / type->x_height, by_height = height / type->height;
+    float weight = weight_of(type, stroke, x_height);
+    bool agrees = by_height >= 1.1f || (by_x >= 1.3f && by_height >= 1.03f) || weight >= 1.28f;
+    return by_x >= SIZE_STEP && agrees ? 0.5f * (by_x + fmaxf(by_height, 1)) : 0;
+}
+
+static bool is_large_row(const struct column *c, const struct pm_text_row *r)
+{
+    return is_large(c->type, r->x_height, r->height, r->stroke) > 0;
 }
 
 /* ---- code ---- */
 
-/* Marks rows set in a fixed pitch; next to sure ones also those that are too short ("}", "endif") or too
- * blurred to be sure by themselves. */
+static const struct pm_line *longest(const struct column *c, const struct pm_text_row *r)
+{
+    return &c->lines->items[r->longest];
+}
+
+/* Does row r, next to a code row, belong to the same code? Its characters stand on that grid; a row with too
+ * few of them ("}", "i") begins on it, not left of the code. */
+static bool shares_grid(const struct column *c, const struct pm_text_row *r, const struct pm_text_row *by,
+                        float left)
+{
+    const struct pm_line *line = longest(c, r), *grid = longest(c, by);
+    float pitch = grid->mono_pitch;
+    if (r->count != 1 || pitch <= 0 || is_large_row(c, r))
+        return false;
+    if (line->mark_count >= 3)
+        return pm_line_fit(line, grid) > 0.55f;
+    float shift = (r->box.left - by->box.left) / pitch;
+    return fabsf(shift - roundf(shift)) < 0.3f && r->box.left > left - 0.3f * pitch &&
+           pm_rect_width(&r->box) < 8 * pitch;
+}
+
+/* Code that begins in the middle of a paragraph is a line of it with many names. */
+static bool continues_prose(const struct column *c, uint32_t from)
+{
+    if (!from || c->rows[from - 1].is_code)
+        return false;
+    const struct pm_text_row *a = &c->rows[from - 1], *b = &c->rows[from];
+    float pitch = local_pitch(c, from);
+    struct margin margin = local_margin(c, from - 1, pitch);
+    return b->baseline - a->baseline < GAP * pitch && b->box.left < a->box.left + INDENT * a->size &&
+           pm_rect_width(&a->box) > 15 * a->size && a->box.right > margin.right - first_word(c, b) - a->size;
+}
+
+/* Settles which rows are code: sure ones, and their neighbours on the same grid. */
 static void find_code(const struct column *c)
 {
-    for (uint32_t i = 0; i < c->count && c->type->is_mono; i++)
-        c->rows[i].is_code = false;
-    if (c->type->is_mono)
-        return;
-    for (int way = 0; way < 2; way++) /* downwards, then upwards */
-        for (uint32_t k = 1; k < c->count; k++) {
-            struct pm_text_row *r = &c->rows[way ? c->count - 1 - k : k], *by = way ? r + 1 : r - 1;
-            if (r->is_code || !by->is_code || is_large(c, r))
-                continue;
-            float pitch = by->mono_pitch, shift = (r->box.left - by->box.left) / fmaxf(1, pitch);
-            bool is_near = fabsf(r->baseline - by->baseline) < 1.45f * c->type->pitch;
-            bool on_grid = fabsf(shift - roundf(shift)) < 0.3f && fabsf(shift) < 24;
-            bool is_short = pm_rect_width(&r->box) < 8 * pitch && shift > -9;
-            bool fits = !differs(r->mono_pitch, pitch, 1.02f) && r->mono_strength > 0.45f;
-            if (is_near && on_grid && (is_short || fits)) {
+    struct pm_text_row *rows = c->rows;
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->type->is_mono || (rows[i].is_code && continues_prose(c, i)))
+            rows[i].is_code = false;
+    for (int way = 0; way < 2; way++) { /* downwards, then upwards */
+        float left = INFINITY;
+        for (uint32_t k = 0; k < c->count; k++) {
+            struct pm_text_row *r = &rows[way ? c->count - 1 - k : k], *by = way ? r + 1 : r - 1;
+            bool is_next = k && by->is_code;
+            left = is_next ? left : INFINITY;
+            if (!r->is_code && is_next && fabsf(r->baseline - by->baseline) < 1.45f * c->type->pitch &&
+                shares_grid(c, r, by, left) &&
+                !(longest(c, r)->mark_count >= 3 && continues_prose(c, (uint32_t)(r - rows)))) {
                 r->is_code = true;
-                r->mono_pitch = pitch;
+                if (longest(c, r)->mark_count < 6) /* too few to give a grid of its own */
+                    r->longest = by->longest;
             }
+            if (r->is_code)
+                left = fminf(left, r->box.left);
         }
-    /* a run of rows of which no two are sure needs more evidence: numbers stand on a grid too */
+    }
+    /* few characters on a grid may be chance, or numbers */
     for (uint32_t from = 0, to; from < c->count; from = to + 1) {
         float width = 0;
-        for (to = from; to < c->count && c->rows[to].is_code; to++)
-            width += pm_rect_width(&c->rows[to].box) * c->rows[to].mono_strength /
-                     fmaxf(1, c->rows[to].mono_pitch);
-        /* an outer short row at the rim that belongs to the text around */
-        while (to > from && c->rows[from].mono_strength < 0.5f && to - from > 1 &&
-               c->rows[from].box.left < c->rows[from + 1].box.left - 0.6f * c->rows[from].size)
-            c->rows[from++].is_code = false;
-        for (uint32_t i = from; i < to && width < 14; i++)
-            c->rows[i].is_code = false;
+        for (to = from; to < c->count && rows[to].is_code; to++)
+            width += pm_rect_width(&rows[to].box) / fmaxf(1, longest(c, &rows[to])->mono_pitch);
+        for (uint32_t i = from; i < to && width < 12; i++)
+            rows[i].is_code = false;
     }
 }
 
@@ -266,11 +312,11 @@ static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
     const struct pm_text_row *a = &c->rows[i - 1], *b = &c->rows[i];
     float em = fmaxf(1, fminf(a->size, b->size)), distance = b->baseline - a->baseline;
     float pitch = fmaxf(local_pitch(c, i), local_pitch(c, i - 1));
-    if (a->is_code && b->is_code && !differs(a->mono_pitch, b->mono_pitch, 1.05f))
+    if (a->is_code && b->is_code)
         return distance > 2.3f * pitch || b->follows_rule;
     if (a->is_code != b->is_code || b->follows_rule || distance > GAP * pitch + 1 || distance < 0.35f * em)
         return true;
-    bool heads = (is_bold(c, a) && is_bold(c, b)) || (is_large(c, a) && is_large(c, b));
+    bool heads = (is_bold(c, a) && is_bold(c, b)) || (is_large_row(c, a) && is_large_row(c, b));
     bool is_wordy = pm_rect_width(&a->box) > 4 * em && pm_rect_width(&b->box) > 4 * em;
     if (is_wordy && differs(a->x_height, b->x_height, SIZE_STEP) && fabsf(a->x_height - b->x_height) > 1.6f &&
         differs(a->height, b->height, 1.08f))
@@ -290,31 +336,29 @@ static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
 
 static bool is_heading(const struct column *c, uint32_t from, uint32_t to, struct pm_layout_region *r)
 {
-    float x_height = 0, height = 0, stroke = 0, total = 0, longest = 0, em = c->type->size;
+    float x_height = 0, height = 0, stroke = 0, total = 0, widest = 0, em = c->type->size;
     for (uint32_t i = from; i < to; i++) {
         float w = pm_rect_width(&c->rows[i].box);
         x_height += w * c->rows[i].x_height;
         height += w * c->rows[i].height;
         stroke += w * c->rows[i].stroke;
         total += w;
-        longest = fmaxf(longest, w);
+        widest = fmaxf(widest, w);
     }
-    if (to - from > 4 || longest < 1.5f * em)
+    if (to - from > 4 || widest < 1.3f * em)
         return false;
     x_height /= total, height /= total, stroke /= total;
-    float by_x = x_height / c->type->x_height, by_height = height / c->type->height;
-    float ratio = fminf(by_x, longest > 7 * em ? 1.05f * by_height : by_height);
-    if (ratio >= SIZE_STEP) {
-        ratio = fmaxf(ratio, 0.5f * (by_x + by_height));
-        r->level = ratio >= 1.6f ? 2 : ratio >= 1.3f ? 3 : 4;
+    float ratio = is_large(c->type, x_height, height, stroke);
+    if (ratio > 0) {
+        r->level = ratio >= 1.5f ? 2 : ratio >= 1.25f ? 3 : 4;
         return true;
     }
-    if (to - from <= 2 && c->type->stroke > 0 && stroke > BOLD_STEP * c->type->stroke && ratio > 0.88f &&
-        longest > 2.5f * em) {
-        r->level = 4;
-        return true;
-    }
-    return false;
+    bool is_bold =
+        c->type->stroke > 0 && stroke > BOLD_STEP * c->type->stroke && x_height > 0.85f * c->type->x_height;
+    if (to - from > 2 || !is_bold)
+        return false;
+    r->level = 4;
+    return true;
 }
 
 static void add_block(const struct column *c, uint32_t from, uint32_t to, uint32_t column, bool is_footnote)

@@ -15,11 +15,13 @@ struct pm_type pm_type_of(const struct pm_lines *lines);
 struct pm_text_row {       /* lines on one baseline of one column */
     uint32_t first, count; /* in the layout's sequence of lines */
     struct pm_rect box;
-    float baseline, height, size, x_height, stroke, mono_pitch, mono_strength;
+    uint32_t longest; /* line */
+    float baseline, height, size, x_height, stroke;
     float text_left; /* after a bullet */
     bool has_bullet;
-    bool follows_rule; /* a rule stands between it and what is above */
-    bool is_code;      /* its longest line is set in a fixed pitch; settled by pm_blocks_find */
+    bool follows_rule; /* a rule stands between it and what is above ... */
+    bool follows_mark; /* ... a short one, as before footnotes */
+    bool is_code;      /* one line, in a fixed pitch; settled by pm_blocks_find */
 };
 
 /* Appends the regions of rows[0..count) to the layout, whose sequence of lines already holds theirs. */

@@ -248,11 +248,10 @@ static void make_row(const struct work *w, struct pm_text_row *row)
         if (width > longest) {
             longest = width;
             row->baseline = l->baseline;
-            row->mono_pitch = l->mono_pitch;
-            row->mono_strength = l->mono_strength;
-            row->is_code = l->is_mono;
+            row->longest = w->out->lines[row->first + k].line;
         }
     }
+    row->is_code = row->count == 1 && lines->items[row->longest].is_mono;
     row->x_height /= total, row->stroke /= total, row->height /= total, row->size /= total;
     const struct pm_line *first = &lines->items[w->out->lines[row->first].line];
     row->text_left = first->box.left;
@@ -271,21 +270,21 @@ static void make_row(const struct work *w, struct pm_text_row *row)
     }
 }
 
-/* Is there a rule between the row and what stands above it? above_y: middle of that, -1 when unknown; then a
- * short rule closely above counts. */
-static bool has_rule_above(const struct work *w, float above_y, const struct pm_text_row *b)
+/* Is there a rule between the row and what stands above it? above_y: baseline of that, -1 when it is no text;
+ * then only a short rule closely above counts. */
+static void find_rule_above(const struct work *w, float above_y, struct pm_text_row *b)
 {
     const struct pm_rules *rules = w->in->rules;
     for (uint32_t i = 0; rules && i < rules->across_count; i++) {
         const struct pm_rect *r = &rules->across[i].box;
-        float y = pm_rect_middle_y(r);
+        float y = pm_rect_middle_y(r), width = pm_rect_width(r);
         if (y >= b->baseline - 0.8f * b->x_height || pm_rect_overlap_x(r, &b->box) <= 0)
             continue;
-        if (above_y >= 0 ? y > above_y
-                         : y > b->box.top - 1.5f * b->size && pm_rect_width(r) < 0.4f * w->in->width)
-            return true;
+        bool is_mark = y > b->box.top - 1.5f * b->size && width < 0.4f * w->in->width &&
+                       width > 2 * b->size && fabsf(r->left - b->box.left) < 1.5f * b->size;
+        b->follows_mark |= is_mark && (above_y < 0 || y > above_y);
+        b->follows_rule |= above_y >= 0 ? y > above_y : is_mark;
     }
-    return false;
 }
 
 /* Rows of text places[from..to) of one leaf, between blocks. */
@@ -301,8 +300,7 @@ static void emit_text(struct work *w, const struct pm_place *places, uint32_t fr
     }
     for (uint32_t r = 0; r < count; r++) {
         make_row(w, &rows[r]);
-        rows[r].follows_rule =
-            has_rule_above(w, r ? rows[r - 1].baseline + 0.3f * rows[r - 1].x_height : -1, &rows[r]);
+        find_rule_above(w, r ? rows[r - 1].baseline + 0.3f * rows[r - 1].x_height : -1, &rows[r]);
     }
     pm_blocks_find(w->in->lines, rows, count, &w->type, places[from].column, w->in->height, w->out);
     free(rows);

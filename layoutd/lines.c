@@ -24,6 +24,12 @@ static void assume(struct pm_line *line)
     line->stroke = 0;
 }
 
+static void free_line(struct pm_line *line)
+{
+    free(line->gaps);
+    free(line->marks);
+}
+
 void pm_lines_add(struct pm_lines *lines, const struct pm_det_box *boxes, size_t count,
                   const struct pm_map3 *to_upright)
 {
@@ -68,14 +74,16 @@ static bool extent(const uint16_t *values, int count, int least, int *first_out,
 }
 
 /* Of the runs of rows with at least `least` ink the one with most ink: an underline is a run of its own. A
- * single thin row does not end a run. */
+ * single row that is a little thin does not end a run. */
 static bool main_run(const uint16_t *rows, int count, int least, int *first_out, int *end_out)
 {
     long best = 0;
     for (int i = 0; i < count;) {
         int from = i;
         long sum = 0;
-        for (; i < count && (rows[i] >= least || (i + 1 < count && i > from && rows[i + 1] >= least)); i++)
+        for (; i < count && (rows[i] >= least ||
+                             (2 * rows[i] >= least && i + 1 < count && i > from && rows[i + 1] >= least));
+             i++)
             sum += rows[i];
         if (sum > best) {
             best = sum;
@@ -88,8 +96,12 @@ static bool main_run(const uint16_t *rows, int count, int least, int *first_out,
 }
 
 /* The x-height band: the rows that hold most of the ink. */
-static void measure_rows(struct pm_line *line, const uint16_t *rows, int top, int count)
+static void measure_rows(struct pm_line *line, uint16_t *rows, int top, int count)
 {
+    for (int i = 0; i < count;
+         i++) /* no row of letters is that full: an underline, or the edge of a ground */
+        if ((float)rows[i] > 0.62f * pm_rect_width(&line->box))
+            rows[i] = 0;
     int peaks[3] = {0}; /* the third largest row counts: one of serifs or an underline is no measure */
     for (int i = 0; i < count; i++)
         for (int k = 0, v = rows[i]; k < 3; k++)
@@ -116,13 +128,11 @@ static void measure_rows(struct pm_line *line, const uint16_t *rows, int top, in
 
 /* Do the characters stand on a grid? The narrow gaps between them do so then: their phases at the right pitch
  * agree. */
-static void measure_pitch(struct pm_line *line, const uint16_t *columns, int first, int end)
+static void measure_pitch(struct pm_line *line, const uint16_t *columns, int left, int first, int end)
 {
     enum { MAX_GAPS = 160, TURN = 256 };
     float places[MAX_GAPS], cosine[TURN];
     int n = 0;
-    line->mono_pitch = line->mono_strength = 0;
-    line->is_mono = false;
     for (int x = first, from = -1; x < end && n < MAX_GAPS; x++) {
         if (!columns[x]) {
             from = from < 0 ? x : from;
@@ -132,12 +142,19 @@ static void measure_pitch(struct pm_line *line, const uint16_t *columns, int fir
             from = -1;
         }
     }
+    line->mono_pitch = line->mono_strength = 0;
+    line->is_mono = false;
+    free(line->marks);
+    line->marks = pm_xalloc(sizeof *line->marks * (size_t)(n + 1));
+    line->mark_count = (uint32_t)n;
+    for (int i = 0; i < n; i++)
+        line->marks[i] = (float)left + places[i];
     if (n < 4)
         return;
     for (int i = 0; i < TURN; i++)
         cosine[i] = cosf((float)i * (6.2831853f / TURN));
     float best = 0, best_pitch = 0;
-    for (float pitch = 0.42f * line->size; pitch < 0.75f * line->size; pitch *= 1.004f) {
+    for (float pitch = 0.42f * line->size; pitch < 0.75f * line->size; pitch *= 1.0025f) {
         float c = 0, s = 0, per = (float)TURN / pitch;
         for (int i = 0; i < n; i++) {
             unsigned phase = (unsigned)(places[i] * per);
@@ -267,7 +284,7 @@ static bool measure(struct pm_line *line, const struct pm_ink *ink, uint16_t *co
     line->box.left = (float)(left + first);
     line->box.right = (float)(left + end);
     measure_gaps(line, columns, left, first, end);
-    measure_pitch(line, columns, first, end);
+    measure_pitch(line, columns, left, first, end);
     int band = (int)(line->baseline - line->x_height);
     long runs = 0, area = pm_ink_runs(ink, left + first, band, left + end, (int)line->baseline, &runs);
     line->stroke = runs ? (float)area / (float)runs / line->x_height : 0;
@@ -287,10 +304,25 @@ void pm_lines_measure(struct pm_lines *lines, const struct pm_ink *ink)
         if (line.is_vertical || measure(&line, ink, columns, rows))
             lines->items[kept++] = line;
         else
-            free(line.gaps);
+            free_line(&line);
     }
     lines->count = kept;
     free(columns);
+}
+
+float pm_line_fit(const struct pm_line *line, const struct pm_line *grid)
+{
+    if (!line->mark_count || !grid->mark_count || grid->mono_pitch <= 0)
+        return 0;
+    float c = 0, s = 0, sum = 0, turn = 6.2831853f / grid->mono_pitch, origin = line->marks[0];
+    for (uint32_t i = 0; i < grid->mark_count; i++) {
+        c += cosf((grid->marks[i] - origin) * turn);
+        s += sinf((grid->marks[i] - origin) * turn);
+    }
+    float phase = atan2f(s, c);
+    for (uint32_t i = 0; i < line->mark_count; i++)
+        sum += cosf((line->marks[i] - origin) * turn - phase);
+    return sum / (float)line->mark_count;
 }
 
 bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x)
@@ -306,6 +338,16 @@ bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x)
     left.box.right = fminf(left.box.right, x);
     right.box.left = fmaxf(right.box.left, x);
     right.bullet_right = 0;
+    right.marks = pm_xalloc(sizeof *right.marks * (left.mark_count + 1u));
+    right.mark_count = 0;
+    uint32_t marks_kept = 0;
+    for (uint32_t i = 0; i < left.mark_count; i++) {
+        if (left.marks[i] < x)
+            left.marks[marks_kept++] = left.marks[i];
+        else
+            right.marks[right.mark_count++] = left.marks[i];
+    }
+    left.mark_count = marks_kept;
     right.gaps = pm_xalloc(sizeof *right.gaps * (left.gap_count + 1u));
     right.gap_count = 0;
     uint32_t kept = 0;
@@ -330,7 +372,7 @@ bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x)
 void pm_lines_free(struct pm_lines *lines)
 {
     for (uint32_t i = 0; i < lines->count; i++)
-        free(lines->items[i].gaps);
+        free_line(&lines->items[i]);
     free(lines->items);
     *lines = (struct pm_lines){0};
 }

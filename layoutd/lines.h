@@ -24,7 +24,9 @@ struct pm_line {
     float mono_pitch;    /* px from character to character if they stand on a grid, and ... */
     float mono_strength; /* ... how well they do, 0..1 */
     bool is_mono;        /* well enough to be sure */
-    float score;         /* the detector's */
+    float *marks;        /* middles of the narrow gaps between characters */
+    uint32_t mark_count;
+    float score;        /* the detector's */
     float bullet_right; /* right edge of a small mark that leads the line (it may stand before the box), 0 for
                            none */
     struct pm_gap *gaps; /* left to right, each at least 0.12 of the height wide */
@@ -45,6 +47,8 @@ void pm_lines_add(struct pm_lines *lines, const struct pm_det_box *boxes, size_t
 void pm_lines_measure(struct pm_lines *lines, const struct pm_ink *ink);
 /* Cuts line `index` at x into two; the right part is appended. False when x is not inside. */
 bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x);
+/* How well the line's characters stand on the grid of another line, -1..1; 0 without marks. */
+float pm_line_fit(const struct pm_line *line, const struct pm_line *grid);
 void pm_lines_free(struct pm_lines *lines);
 /* Median height of the lines' quads, `fallback` when there are none. */
 float pm_lines_typical_height(const struct pm_lines *lines, float fallback);

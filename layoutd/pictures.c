@@ -72,7 +72,7 @@ static bool is_picture(const struct pm_rect *r, int marked, const struct pm_ink 
 {
     float w = pm_rect_width(r), h = pm_rect_height(r);
     float share = (float)marked * CELL * CELL / fmaxf(1, w * h);
-    if (fminf(w, h) < 1.6f * type_px || fmaxf(w, h) < 2.2f * type_px || share < 0.1f)
+    if (fminf(w, h) < 1.5f * type_px || fmaxf(w, h) < 1.9f * type_px || share < 0.1f)
         return false;
     /* shadows of a scanner's lid and of the book's fold hug the border */
     float width = (float)ink->width_px, height = (float)ink->height_px;

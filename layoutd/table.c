@@ -7,7 +7,8 @@
 #include "base/mem.h"
 #include "layoutd/rules.h"
 
-#define MAX_GRID 400u /* rows or columns of one table */
+#define MAX_GRID  400u  /* rows or columns of one table */
+#define MAX_CELLS 3000u /* of its grid: joining them is quadratic */
 
 struct system {
     struct pm_rule *across, *down; /* [across_count], [down_count] */
@@ -191,6 +192,36 @@ static int by_middle(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* A cell over several columns of the grid whose rows of text all keep clear of an inner border is two cells
+ * that nobody drew the border of. Adds virtual rules; true when any. */
+static bool part_columns(const struct system *s, const struct pm_table *t, const struct pm_lines *lines,
+                         struct pm_rules *virtual_out)
+{
+    bool added = false;
+    for (uint32_t c = 0; c < t->cell_count; c++) {
+        const struct pm_page_cell *cell = &t->cells[c];
+        for (uint32_t k = cell->column + 1; k < cell->column + cell->column_span; k++) {
+            float x = s->xs[k];
+            uint32_t left = 0, right = 0, crossing = 0;
+            for (uint32_t i = 0; i < lines->count; i++) {
+                const struct pm_line *l = &lines->items[i];
+                if (!is_inside(l, cell->box))
+                    continue;
+                left += l->box.right <= x + 0.2f * l->height;
+                right += l->box.left >= x - 0.2f * l->height;
+                crossing += l->box.right > x + 0.2f * l->height && l->box.left < x - 0.2f * l->height;
+            }
+            if (crossing || left < 2 || right < 2)
+                continue;
+            PM_GROW(virtual_out->down, virtual_out->down_count, virtual_out->down_capacity);
+            virtual_out->down[virtual_out->down_count++] =
+                (struct pm_rule){{x - 0.5f, cell->box[1], x + 0.5f, cell->box[3]}, true};
+            added = true;
+        }
+    }
+    return added;
+}
+
 /* Between two drawn borders there may be several rows of text that no rule parts. They are rows of the table
  * when every one of them has its text in the same two or more cells. Adds virtual rules; true when any. */
 static bool part_rows(const struct pm_table *t, const struct pm_lines *lines, struct pm_rules *virtual_out)
@@ -251,30 +282,42 @@ static void free_grid(struct system *s)
     s->x_count = s->y_count = 0;
 }
 
-static bool build(struct system *s, struct pm_lines *lines, struct pm_table *out)
+static void append(struct pm_rule **rules, uint32_t *count, const struct pm_rule *more, uint32_t more_count)
+{
+    *rules = pm_xrealloc(*rules, sizeof **rules * (*count + more_count + 1u));
+    if (more_count)
+        memcpy(*rules + *count, more, sizeof *more * more_count);
+    *count += more_count;
+}
+
+static bool is_sane(const struct system *s)
+{
+    return s->x_count >= 2 && s->y_count >= 2 && s->x_count <= MAX_GRID && s->y_count <= MAX_GRID &&
+           (s->x_count - 1) * (s->y_count - 1) >= 2 && (s->x_count - 1) * (s->y_count - 1) <= MAX_CELLS;
+}
+
+/* The table of a system, with the borders that only its text shows. */
+static bool build(struct system *s, const struct pm_lines *lines, struct pm_table *out)
 {
     find_borders(s);
-    if (s->x_count < 2 || s->y_count < 2 || s->x_count > MAX_GRID || s->y_count > MAX_GRID ||
-        (s->x_count - 1) * (s->y_count - 1) < 2 || (s->x_count - 1) * (s->y_count - 1) > 3000)
+    if (!is_sane(s))
         return false;
     *out = make_table(s);
-    struct pm_rules extra = {0};
-    if (part_rows(out, lines, &extra)) {
-        struct pm_rule *all = pm_xalloc(sizeof *all * (s->across_count + extra.across_count));
-        memcpy(all, s->across, sizeof *all * s->across_count);
-        memcpy(all + s->across_count, extra.across, sizeof *all * extra.across_count);
-        free(s->across);
-        s->across = all;
-        s->across_count += extra.across_count;
-        free_grid(s);
-        find_borders(s);
-        if (s->y_count <= MAX_GRID) {
+    for (int what = 0; what < 2; what++) { /* columns first: rows are told by their cells */
+        struct pm_rules extra = {0};
+        if (what ? part_rows(out, lines, &extra) : part_columns(s, out, lines, &extra)) {
+            append(&s->across, &s->across_count, extra.across, extra.across_count);
+            append(&s->down, &s->down_count, extra.down, extra.down_count);
+            free_grid(s);
+            find_borders(s);
             free(out->cells);
-            *out = make_table(s);
+            *out = (struct pm_table){0};
+            if (is_sane(s))
+                *out = make_table(s);
         }
+        pm_rules_free(&extra);
     }
-    pm_rules_free(&extra);
-    return true;
+    return out->cells != NULL;
 }
 
 /* A drawing, a box around one text and an underline are no tables. */
@@ -319,6 +362,19 @@ static struct system gather(const struct pm_rules *rules, const uint32_t *roots,
     return s;
 }
 
+/* Two rules of one length closely one below the other (a double rule) belong together. */
+static void join_doubles(const struct pm_rules *rules, float type_px, uint32_t *parents)
+{
+    for (uint32_t i = 0; i < rules->across_count; i++)
+        for (uint32_t j = i + 1; j < rules->across_count; j++) {
+            const struct pm_rect *a = &rules->across[i].box, *b = &rules->across[j].box;
+            float apart = fabsf(pm_rect_middle_y(a) - pm_rect_middle_y(b));
+            float longer = fmaxf(pm_rect_width(a), pm_rect_width(b));
+            if (apart < 0.45f * type_px && pm_rect_overlap_x(a, b) > 0.9f * longer)
+                parents[root(parents, j)] = root(parents, i);
+        }
+}
+
 void pm_tables_find(const struct pm_rules *rules, struct pm_lines *lines, float type_px,
                     struct pm_tables *out)
 {
@@ -332,6 +388,7 @@ void pm_tables_find(const struct pm_rules *rules, struct pm_lines *lines, float 
         for (uint32_t j = 0; j < rules->down_count; j++)
             if (do_touch(&rules->across[i].box, &rules->down[j].box, slack))
                 parents[root(parents, a + j)] = root(parents, i);
+    join_doubles(rules, type_px, parents);
     for (uint32_t i = 0; i < n; i++)
         parents[i] = root(parents, i);
     for (uint32_t i = 0; i < n; i++) {

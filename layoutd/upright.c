@@ -12,7 +12,7 @@
 #define WIDE        4.0f /* length over height of a line whose slope means something */
 #define AGREE       0.5f /* degrees */
 #define VOTERS      15   /* lines asked about 180 degrees at most ... */
-#define FIRST_ASKED 5    /* ... and at first */
+#define FIRST_ASKED 3    /* ... and when they all say upright */
 #define PART        6.0f /* the classifier sees that much of a line, as a multiple of its height */
 
 struct slope {
@@ -140,8 +140,8 @@ int pm_turn_of_lines(const struct pm_image *image, const struct pm_det_box *boxe
         asked++;
         turned += probability > 0.5f;
         certain += probability > 0.95f;
-        /* the usual page is upright: five lines that mostly say so are enough */
-        if (!sideways && asked == FIRST_ASKED && turned <= 1)
+        /* the usual page is upright: three long lines that say so are enough */
+        if (!sideways && asked == FIRST_ASKED && turned == 0)
             break;
     }
     bool is_turned = asked >= 3 ? turned * 10 >= asked * 7 : asked && certain == asked;
