@@ -17,6 +17,11 @@ struct level {
     struct pm_mark mark;
 };
 
+struct written_list { /* one that is open in the Markdown written so far */
+    unsigned indent, value;
+    char closing; /* '-' for bullets */
+};
+
 struct prose {
     const struct pm_row *rows;
     uint32_t count;
@@ -27,6 +32,8 @@ struct prose {
     size_t start; /* of our part of out */
     struct level levels[DEEPEST];
     int depth;
+    struct written_list lists[DEEPEST];
+    int list_count;
     bool in_item; /* the rows that come belong to the item of levels[depth - 1] */
 
     struct pm_buf raw; /* the block being collected: its text, */
@@ -180,22 +187,16 @@ static bool accept_mark(const struct prose *p, uint32_t i, const struct pm_mark 
     return m->kind == PM_MARK_BULLET ? level || has_gap(p, i) || !starts_lower(&p->rows[i]) : m->value == 1;
 }
 
-/* Makes the levels fit an item whose mark stands at x. true: an ordered item that does not continue its list,
- * which Markdown would number anew. */
-static bool enter_level(struct prose *p, float x, const struct pm_mark *m)
+/* Makes the levels fit an item whose mark stands at x. */
+static struct level *enter_level(struct prose *p, float x, const struct pm_mark *m)
 {
     float near = 0.5f * p->height;
     while (p->depth > 0 && p->levels[p->depth - 1].x > x + near)
         p->depth--;
     struct level *top = p->depth ? &p->levels[p->depth - 1] : NULL;
     bool is_sibling = top && fabsf(top->x - x) <= near;
-    bool breaks = false;
-    if (is_sibling) {
-        breaks = m->kind == PM_MARK_ORDERED && top->mark.kind == m->kind && top->mark.closing == m->closing &&
-                 m->value != top->mark.value + 1;
-    } else if (p->depth < DEEPEST) {
+    if (!is_sibling && p->depth < DEEPEST) {
         unsigned indent = top ? top->inside : 0;
-        p->needs_blank_line = top && m->kind == PM_MARK_ORDERED && m->value != 1;
         top = &p->levels[p->depth++];
         *top = (struct level){.x = x, .indent = indent};
     }
@@ -205,19 +206,52 @@ static bool enter_level(struct prose *p, float x, const struct pm_mark *m)
     if (m->kind == PM_MARK_ORDERED)
         width = m->value > 99 ? 5 : m->value > 9 ? 4 : 3;
     top->inside = top->indent + width;
-    return breaks;
+    return top;
+}
+
+/* A block that is no item ends the lists written at its indentation and deeper. */
+static void close_lists(struct prose *p, unsigned indent)
+{
+    while (p->list_count > 0 && p->lists[p->list_count - 1].indent >= indent)
+        p->list_count--;
+}
+
+/* Enters an item into the lists as Markdown will see them, which knows only indentation and delimiter. false:
+ * the item would be numbered on from the list it falls into, so it cannot be written as one. */
+static bool open_list(struct prose *p, unsigned indent, const struct pm_mark *m)
+{
+    while (p->list_count > 0 && p->lists[p->list_count - 1].indent > indent)
+        p->list_count--;
+    struct written_list *list = p->list_count ? &p->lists[p->list_count - 1] : NULL;
+    bool is_ordered = m->kind == PM_MARK_ORDERED;
+    char closing = is_ordered ? m->closing : '-';
+    if (list && list->indent == indent && list->closing == closing) {
+        if (is_ordered && m->value != list->value + 1)
+            return false;
+    } else {
+        /* only a list that begins with 1 may follow a paragraph, or another list, without an empty line */
+        p->needs_blank_line = is_ordered && m->value != 1;
+        if (!list || (list->indent != indent && p->list_count < DEEPEST))
+            list = &p->lists[p->list_count++];
+    }
+    *list = (struct written_list){indent, m->value, closing};
+    return true;
 }
 
 static void begin_item(struct prose *p, uint32_t i, float x, const struct pm_mark *m)
 {
     flush(p);
-    bool breaks = enter_level(p, x, m);
+    struct level *level = enter_level(p, x, m);
     p->first = i;
     p->in_item = true;
-    p->indent = p->levels[p->depth - 1].indent;
+    p->indent = level->indent;
     p->mark = *m;
-    p->is_item = !breaks; /* else it becomes a paragraph that shows the mark as it was read: "4\. text" */
-    add_text(p, i, m->kind == PM_MARK_LABELLED || breaks ? 0 : m->bytes);
+    p->is_item = open_list(p, level->indent, m);
+    if (!p->is_item) { /* a paragraph that shows the mark as it was read: "4\. text" */
+        close_lists(p, level->indent);
+        level->inside = level->indent;
+    }
+    add_text(p, i, m->kind == PM_MARK_LABELLED || !p->is_item ? 0 : m->bytes);
 }
 
 /* ---- paragraphs ---------------------------------------------------------------------------------------- */
@@ -275,6 +309,7 @@ static void begin_paragraph(struct prose *p, uint32_t i)
     p->first = i;
     p->in_item = false;
     p->indent = p->depth ? p->levels[p->depth - 1].inside : 0;
+    close_lists(p, p->indent);
     add_text(p, i, 0);
 }
 

@@ -333,9 +333,9 @@ static void test_hostile_payloads(void **state)
         pm_arena_clear(&arena);
     }
     for (size_t at = 0; at < size; at++) {
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < 2; k++) {
             memcpy(l.payload.data, whole, size);
-            l.payload.data[at] = (uint8_t)(whole[at] ^ (k == 0 ? 0xFF : k == 1 ? 0x01 : 0x80));
+            l.payload.data[at] = (uint8_t)(whole[at] ^ (k ? 0x01 : 0xFF));
             refused += do_page(&s, &l, &md_json, &arena, &r, &err) < 0;
             pm_arena_clear(&arena);
         }

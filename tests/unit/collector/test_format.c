@@ -116,6 +116,10 @@ static void test_lists(void **state)
         {PM_LABEL_LIST, "\xE2\x80\xA2 one\n   3. inner", "- one\n\n  3. inner"},
         /* numbers as they were read, even out of order */
         {PM_LABEL_LIST, "1. one\n2. two\n4. four\n5. five", "1. one\n2. two\n\n4\\. four\n\n5. five"},
+        {PM_LABEL_LIST, "1. one\n14. odd\n    \xE2\x80\xA2 in", "1. one\n\n14\\. odd\n\n- in"},
+        {PM_LABEL_LIST, "\xE2\x80\xA2 one\n3. two\n4) three", "- one\n\n3. two\n\n4) three"},
+        /* marks that do not quite line up are still one list in Markdown */
+        {PM_LABEL_LIST, "  1. one\n7. two", "1. one\n\n7\\. two"},
         /* a paragraph inside an item */
         {PM_LABEL_LIST, "1. one is long\n   goes on\n   and on\n\n\n   second part\n2. two",
          "1. one is long goes on and on\n\n   second part\n\n2. two"},
