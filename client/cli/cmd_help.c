@@ -4,50 +4,67 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/roff.h"
 
 struct settings {
-    bool is_short;
+    bool is_short, is_roff;
 };
 static const struct pm_option options[] = {{"short", 0, PM_OPTION_FLAG, NULL, "Only the list of commands.",
                                             offsetof(struct settings, is_short), 0, 0},
+                                           {"roff", 0, PM_OPTION_FLAG, NULL,
+                                            "The manual page's source instead of text.",
+                                            offsetof(struct settings, is_roff), 0, 0},
                                            PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
+
+static const char about[] = "Turns PDF files, scans and photos into Markdown, JSON and text. `pagemill "
+                            "parse` does that at once, with "
+                            "processes of its own. `pagemill up` starts the same processes as a service, to "
+                            "which `pagemill submit` gives "
+                            "work and whose jobs the other commands list, follow, stop and fetch.\n"
+                            "\n"
+                            "`pagemill COMMAND --help` is the manual of a command.\n";
+static const char more[] =
+    "EXIT STATUS\n 0    all is well, all documents were read\n 1    some document, or the command, failed\n"
+    " 2    wrong usage\n 3    no fleet is running\n 130  interrupted\n"
+    "\fENVIRONMENT\nPAGEMILL_SOCKET is the fleet's socket, PAGEMILL_MODELS the models folder. "
+    "XDG_RUNTIME_DIR, "
+    "XDG_STATE_HOME, TMPDIR, NO_COLOR and TERM are respected.\n"
+    "\fEXAMPLES\n pagemill parse scan.pdf -o out/\n pagemill up --config pagemill.yaml\n"
+    " pagemill submit report.pdf --pages 1-20,31 --wait -o out/\n";
 
 static void show_list(FILE *out)
 {
     fputs("COMMANDS\n", out);
     for (size_t i = 0; pm_commands[i]; i++)
         fprintf(out, "       %-9s %s\n", pm_commands[i]->name, pm_commands[i]->summary);
+    fputc('\n', out);
 }
 
 static void show_all(FILE *out)
 {
-    int width = pm_cli_width(STDOUT_FILENO);
-    width = width < 50 ? 50 : width > 100 ? 100 : width;
+    int width = pm_options_width(pm_cli_width(STDOUT_FILENO));
     fputs("NAME\n       pagemill - read documents on ordinary processors\n\nSYNOPSIS\n"
           "       pagemill COMMAND [options] [arguments]\n\nDESCRIPTION\n",
           out);
-    pm_options_fill(
-        "Turns PDF files, scans and photos into Markdown, JSON and text. parse does that at once, with "
-        "processes of its own. up starts the same processes as a service, to which submit gives work and "
-        "whose jobs the other commands list, follow, stop and fetch.\n",
-        7, width, out);
+    pm_options_fill(about, 7, width, out);
     fputc('\n', out);
     show_list(out);
-    fputs("\n", out);
-    pm_options_fill("`pagemill COMMAND --help` is the manual of a command.\n", 7, width, out);
-    fputs("\nEXIT STATUS\n       0    all is well, all documents were read\n       1    some document, or "
-          "the command, "
-          "failed\n       2    wrong usage\n       3    no fleet is running\n       130  "
-          "interrupted\n\nENVIRONMENT\n",
-          out);
-    pm_options_fill(
-        "PAGEMILL_SOCKET is the fleet's socket, PAGEMILL_MODELS the models folder. XDG_RUNTIME_DIR, "
-        "XDG_STATE_HOME, TMPDIR, NO_COLOR and TERM are respected.\n",
-        7, width, out);
-    fputs("\nEXAMPLES\n       pagemill parse scan.pdf -o out/\n       pagemill up --config pagemill.yaml\n"
-          "       pagemill submit report.pdf --pages 1-20,31 --wait -o out/\n",
-          out);
+    pm_options_sections(more, width, out);
+}
+
+static int show_one(const char *name, bool is_roff)
+{
+    for (size_t i = 0; pm_commands[i]; i++)
+        if (!strcmp(pm_commands[i]->name, name)) {
+            if (is_roff)
+                pm_roff_command(pm_commands[i], stdout);
+            else
+                pm_options_help(pm_commands[i], pm_cli_width(STDOUT_FILENO), stdout);
+            return PM_EXIT_OK;
+        }
+    pm_cli_error("there is no command \"%.80s\"", name);
+    return PM_EXIT_USAGE;
 }
 
 static int run(const struct pm_command *command, int argc, char **argv)
@@ -55,26 +72,21 @@ static int run(const struct pm_command *command, int argc, char **argv)
     struct settings s = {0};
     struct pm_arguments arguments;
     int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0 && arguments.count) {
-        for (size_t i = 0; pm_commands[i]; i++)
-            if (!strcmp(pm_commands[i]->name, arguments.items[0])) {
-                pm_options_help(pm_commands[i], pm_cli_width(STDOUT_FILENO), stdout);
-                code = PM_EXIT_OK;
-            }
-        if (code < 0) {
-            pm_cli_error("there is no command \"%.80s\"", arguments.items[0]);
-            code = PM_EXIT_USAGE;
-        }
-    } else if (code < 0) {
-        FILE *out = s.is_short ? stderr : stdout;
-        if (s.is_short) {
-            fputs("Usage: pagemill COMMAND [options] [arguments]\n\n", out);
-            show_list(out);
-            fputs("\n`pagemill --help` tells more.\n", out);
+    if (code < 0) {
+        code = PM_EXIT_OK;
+        if (arguments.count) {
+            code = show_one(arguments.items[0], s.is_roff);
+        } else if (s.is_short) {
+            fputs("Usage: pagemill COMMAND [options] [arguments]\n\n", stderr);
+            show_list(stderr);
+            fputs("`pagemill --help` tells more.\n", stderr);
+        } else if (s.is_roff) {
+            pm_roff_program(about, more, pm_commands, stdout);
         } else {
-            show_all(out);
+            show_all(stdout);
         }
-        code = fflush(out) ? PM_EXIT_FAILED : PM_EXIT_OK;
+        if (fflush(stdout))
+            code = PM_EXIT_FAILED;
     }
     free(arguments.items);
     return code;
@@ -83,7 +95,7 @@ static int run(const struct pm_command *command, int argc, char **argv)
 const struct pm_command pm_command_help = {
     .name = "help",
     .arguments = "[COMMAND]",
-    .summary = "show this, or the manual of a command",
+    .summary = "show the list of commands, or the manual of one",
     .about = "Without an argument, lists the commands; with one, shows its manual.\n",
     .tables = tables,
     .most = 1,

@@ -235,29 +235,41 @@ static void show_option(const struct pm_option *o, int width, FILE *out)
     fputc('\n', out);
 }
 
-void pm_options_help(const struct pm_command *command, int width, FILE *out)
+int pm_options_width(int width)
 {
-    width = width < 50 ? 50 : width > 100 ? 100 : width;
-    fprintf(out, "NAME\n       pagemill %s - %s\n\nSYNOPSIS\n       pagemill %s%s%s%s\n\nDESCRIPTION\n",
-            command->name, command->summary, command->name, command->tables ? " [options]" : "",
-            command->arguments && *command->arguments ? " " : "",
-            command->arguments ? command->arguments : "");
-    pm_options_fill(command->about, 7, width, out);
-    fputc('\n', out);
-    if (command->tables) {
-        fputs("OPTIONS\n", out);
-        for (size_t t = 0; command->tables[t]; t++)
-            for (const struct pm_option *o = command->tables[t]; o->name; o++)
-                show_option(o, width, out);
-    }
-    for (const char *p = command->more; p && *p;) { /* "TITLE\n...\n\n\n" sections, split at form feeds */
+    return width < 50 ? 50 : width > 100 ? 100 : width;
+}
+
+void pm_options_sections(const char *more, int width, FILE *out)
+{
+    for (const char *p = more; p && *p;) { /* "TITLE\n..." sections, split at form feeds */
         size_t title = strcspn(p, "\n"), body = strcspn(p, "\f");
         fwrite(p, 1, title, out);
         fputc('\n', out);
         char *text = pm_xstrndup(p + title + (p[title] == '\n'), body > title ? body - title - 1 : 0);
         pm_options_fill(text, 7, width, out);
         free(text);
-        fputc('\n', out);
         p += body + (p[body] == '\f');
+        if (*p)
+            fputc('\n', out);
     }
+}
+
+void pm_options_help(const struct pm_command *command, int width, FILE *out)
+{
+    width = pm_options_width(width);
+    bool has_arguments = command->arguments && *command->arguments;
+    fprintf(out, "NAME\n       pagemill %s - %s\n\nSYNOPSIS\n       pagemill %s%s%s%s\n\nDESCRIPTION\n",
+            command->name, command->summary, command->name, command->tables ? " [options]" : "",
+            has_arguments ? " " : "", has_arguments ? command->arguments : "");
+    pm_options_fill(command->about, 7, width, out);
+    if (command->tables) {
+        fputs("\nOPTIONS\n", out);
+        for (size_t t = 0; command->tables[t]; t++)
+            for (const struct pm_option *o = command->tables[t]; o->name; o++)
+                show_option(o, width, out);
+    } else {
+        fputc('\n', out);
+    }
+    pm_options_sections(command->more, width, out);
 }

@@ -61,5 +61,8 @@ const char *pm_options_nearest(const char *word, const char *const *words);
 
 /* Paragraphs filled to width with an indent: for help texts. */
 void pm_options_fill(const char *text, int indent, int width, FILE *out);
+/* The sections of pm_command.more. */
+void pm_options_sections(const char *more, int width, FILE *out);
+int pm_options_width(int width); /* of a terminal: kept to what reads well */
 
 #endif
