@@ -81,7 +81,9 @@ class Service:
             [PAGEMILL, "up", "--state", str(case.dir / "state"), "--run", str(self.run_dir), "--workers", str(workers),
              *extra], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         case.addCleanup(self.stop)
-        wait_until(lambda: self.socket.exists() or self.process.poll() is not None, "the fleet's socket")
+        # A socket file alone may be the rest of a killed fleet: ask it something.
+        wait_until(lambda: self.process.poll() is not None or
+                   (self.socket.exists() and self.cli("jobs").returncode == 0), "the fleet to answer")
         if self.process.poll() is not None:
             raise AssertionError("up ended: " + (case.dir / "up.log").read_text())
 

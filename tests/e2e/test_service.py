@@ -94,9 +94,10 @@ class Fleet(Case):
 
     def test_top(self):
         fleet = Service(self)
-        done = self.expect(fleet.cli("top", "--once"), 0)
-        for name in ("layoutd", "worker", "collector"):
-            self.assertIn(name, done.stdout.decode())
+        def shown():
+            return self.expect(fleet.cli("top", "--once"), 0).stdout.decode()
+        for name in ("layoutd", "worker", "collector"):  # services join a moment after the broker serves
+            wait_until(lambda: name in shown(), f"{name} in top")
 
     def test_no_fleet(self):
         for command in (("jobs",), ("status", "1"), ("submit", KINDS / "note.png"), ("down",)):
