@@ -27,8 +27,9 @@
 
 #define JOB_LIMIT_US 120000000 /* a job that takes longer than this under kills hangs */
 
-static const char *const kinds[] = {"pagemill-broker", "pagemill-layoutd", "pagemill-worker",
-                                    "pagemill-collector", "pagemill-decode"};
+/* In the order of their turns: a decoder lives only while pages are rendered, so it comes first. */
+static const char *const kinds[] = {"pagemill-decode", "pagemill-layoutd", "pagemill-broker",
+                                    "pagemill-worker", "pagemill-collector"};
 #define KIND_COUNT (sizeof kinds / sizeof *kinds)
 
 struct storm {
@@ -240,12 +241,11 @@ static void strike(struct storm *s, size_t *turn)
     if (pid > 0 && !kill(pid, SIGKILL)) {
         s->done[kind]++;
         ++*turn;
-    } else if (kind == KIND_COUNT - 1) {
-        ++*turn; /* decoders live only while a document is open: do not wait for one */
     }
 }
 
-static int one_job(struct storm *s, const char *expected, const char *log, size_t *turn)
+/* One job, each kind of process killed at most once while it runs. */
+static int one_job(struct storm *s, const char *expected, const char *log)
 {
     char *out = pm_xprintf("%s/out-%d", s->work, s->jobs);
     const char *argv[] = {s->pagemill, "submit",   s->document, "--wait", "-o",
@@ -253,6 +253,7 @@ static int one_job(struct storm *s, const char *expected, const char *log, size_
     pid_t pid = start(log, argv);
     int64_t end = pm_clock_us() + JOB_LIMIT_US;
     int status = 0, rc = 0;
+    size_t turn = 0;
     for (;;) {
         if (!wait_for(pid, (int64_t)(rand() % (2 * s->gap_ms) + 1) * 1000, &status))
             break;
@@ -263,8 +264,8 @@ static int one_job(struct storm *s, const char *expected, const char *log, size_
             rc = 1;
             break;
         }
-        if (total_kills(s) < s->kills)
-            strike(s, turn);
+        if (total_kills(s) < s->kills && turn < KIND_COUNT)
+            strike(s, &turn);
     }
     if (!rc && (!WIFEXITED(status) || WEXITSTATUS(status))) {
         say("job %d: submit ended with status %d", s->jobs,
@@ -302,7 +303,6 @@ static int storm(struct storm *s)
     const char *up[] = {s->pagemill, "up", "--state", s->state, "--run", s->run, "--workers", "2", NULL};
     const char *down[] = {s->pagemill, "down", "--socket", s->socket, NULL};
     int status = 0, rc = 1;
-    size_t turn = 0;
     pid_t fleet = 0;
 
     if (wait_for(start(log, baseline), JOB_LIMIT_US, &status) || status) {
@@ -316,9 +316,9 @@ static int storm(struct storm *s)
     }
     int64_t began = pm_clock_us();
     do
-        one_job(s, expected, log, &turn);
+        one_job(s, expected, log);
     while (total_kills(s) < s->kills && !s->wrong);
-    say("%d jobs, %d kills (broker %d, layoutd %d, worker %d, collector %d, decode %d) in %.1f s, %d wrong",
+    say("%d jobs, %d kills (decode %d, layoutd %d, broker %d, worker %d, collector %d) in %.1f s, %d wrong",
         s->jobs, total_kills(s), s->done[0], s->done[1], s->done[2], s->done[3], s->done[4],
         (double)(pm_clock_us() - began) / 1e6, s->wrong);
     if (wait_for(start(log, down), 60000000, &status) || wait_for(fleet, 60000000, &status)) {
