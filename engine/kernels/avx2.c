@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/kernels/check.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/vector_common.h"
 
@@ -84,6 +85,7 @@ PM_INLINE float v_hsum(__m256 v)
 
 static void avx2_gemm(const struct pm_gemm *g)
 {
+    pm_check_gemm(g);
     for (int row = 0; row < g->rows; row += TILE_ROWS) {
         int rows = g->rows - row < TILE_ROWS ? g->rows - row : TILE_ROWS;
         switch (g->width) {

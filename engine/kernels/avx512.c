@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/kernels/check.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/vector_common.h"
 
@@ -91,6 +92,7 @@ PM_INLINE __m512 v_lane_numbers(void)
 
 static void avx512_gemm(const struct pm_gemm *g)
 {
+    pm_check_gemm(g);
     for (int row = 0; row < g->rows; row += TILE_ROWS) {
         int rows = g->rows - row < TILE_ROWS ? g->rows - row : TILE_ROWS;
         switch (g->width) {

@@ -74,6 +74,7 @@ PM_INLINE void act_span(float *x, size_t n, const enum pm_act act)
 
 static void vec_activate(float *x, size_t n, enum pm_act act)
 {
+    pm_check_floats(x, n);
     switch (act) {
     case PM_ACT_RELU:
         act_span(x, n, PM_ACT_RELU);
@@ -227,6 +228,7 @@ static __attribute__((noinline)) void dw_row_7_1(const struct pm_dw *d)
 
 static void vec_depthwise(const struct pm_dw *d)
 {
+    pm_check_depthwise(d);
     if (d->kw == 3 && d->stride_x == 1)
         dw_row_3_1(d);
     else if (d->kw == 3 && d->stride_x == 2)
@@ -242,6 +244,8 @@ static void vec_depthwise(const struct pm_dw *d)
 
 static void vec_scale_rows(float *x, int rows, int channels, const float *gate)
 {
+    pm_check_floats(x, (size_t)rows * (size_t)channels);
+    pm_check_floats(gate, (size_t)channels);
     for (int r = 0; r < rows; r++, x += channels) {
         int c = 0;
         for (; c + VL <= channels; c += VL)
@@ -254,6 +258,8 @@ static void vec_scale_rows(float *x, int rows, int channels, const float *gate)
 
 static void vec_sum_rows(const float *x, int rows, int channels, float *sum)
 {
+    pm_check_floats(x, (size_t)rows * (size_t)channels);
+    pm_check_floats(sum, (size_t)channels);
     for (int r = 0; r < rows; r++, x += channels) {
         int c = 0;
         for (; c + VL <= channels; c += VL)
@@ -267,6 +273,9 @@ static void vec_sum_rows(const float *x, int rows, int channels, float *sum)
 static void vec_max_2x2(const float *a, const float *b, int pixels, int channels, float *out,
                         size_t out_stride)
 {
+    pm_check_floats(a, (size_t)(pixels + 1) * (size_t)channels);
+    pm_check_floats(b, (size_t)(pixels + 1) * (size_t)channels);
+    pm_check_floats(out, (size_t)(pixels - 1) * out_stride + (size_t)channels);
     for (int p = 0; p < pixels; p++, a += channels, b += channels, out += out_stride)
         for (int c = 0; c < channels; c += VL) {
             int n = channels - c < VL ? channels - c : VL;
@@ -278,6 +287,7 @@ static void vec_max_2x2(const float *a, const float *b, int pixels, int channels
 
 static void vec_normalise(const uint8_t *bytes, size_t n, float *out)
 {
+    pm_check_floats(out, n);
     size_t i = 0;
     for (; i + VL <= n; i += VL)
         V_STORE(out + i, V_FMA(V_BYTES(bytes + i), V_SET1(2.0f / 255.0f), V_SET1(-1.0f)));
@@ -287,6 +297,7 @@ static void vec_normalise(const uint8_t *bytes, size_t n, float *out)
 
 static float vec_exp_row(float *x, int n)
 {
+    pm_check_floats(x, (size_t)n);
     VF top = V_SET1(x[0]), sum = V_SET1(0.0f);
     int i = 0;
     for (; i + VL <= n; i += VL)
@@ -312,6 +323,7 @@ static float vec_exp_row(float *x, int n)
 static void vec_softmax_step(const float *logits, size_t stride, int rows, int columns, int first_index,
                              struct pm_softmax_lanes *lanes)
 {
+    pm_check_floats(logits, (size_t)(rows - 1) * stride + (size_t)columns);
     for (int r = 0; r < rows; r++, logits += stride, lanes++)
         for (int lane = 0; lane < 16; lane += VL) {
             VF top = V_LOAD(lanes->max + lane), sum = V_LOAD(lanes->sum + lane);
