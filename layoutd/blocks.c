@@ -64,7 +64,7 @@ static float page_pitch(const struct pm_lines *lines, float fallback)
             break;
         }
     }
-    float pitch = count >= 3 ? pm_quantile(values, count, 0.3f) : fallback;
+    float pitch = count >= 3 ? pm_quantile(values, count, 0.2f) : fallback;
     free(values);
     free(order);
     return pitch;
@@ -129,7 +129,7 @@ static float local_pitch(const struct column *c, uint32_t i)
         values[n++] = d;
     }
     float page = c->type->pitch * fmaxf(0.8f, c->rows[i].size / c->type->size);
-    float pitch = n >= 2 ? pm_quantile(values, n, 0.3f) : page;
+    float pitch = n >= 2 ? pm_quantile(values, n, 0.15f) : page;
     return fminf(pitch, 1.2f * page);
 }
 
@@ -184,9 +184,12 @@ static bool hangs_under(const struct column *c, const struct pm_text_row *a, con
         const struct pm_line *l = &c->lines->items[c->layout->lines[a->first + k].line];
         if (k && fabsf(l->box.left - b->box.left) < slack)
             return true;
-        for (uint32_t i = 0; i < l->gap_count && i < 3; i++)
-            if (fabsf(l->gaps[i].right - b->box.left) < slack)
+        for (uint32_t i = 0, words = 0; i < l->gap_count && words < 3; i++) {
+            words += l->gaps[i].right - l->gaps[i].left > 0.2f * a->size;
+            if (l->gaps[i].right - l->gaps[i].left > 0.2f * a->size &&
+                fabsf(l->gaps[i].right - b->box.left) < slack)
                 return true;
+        }
     }
     return false;
 }
@@ -322,16 +325,19 @@ static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
         differs(a->height, b->height, 1.08f))
         return true;
     struct margin margin = local_margin(c, i - 1, pitch);
+    float room = margin.right - a->box.right - 0.3f * em, word = first_word(c, b);
+    bool all_bold = true;
+    for (uint32_t k = start; k < i; k++)
+        all_bold &= is_bold(c, &c->rows[k]);
     if (is_wordy && is_bold(c, a) != is_bold(c, b) && differs(a->stroke, b->stroke, 1.25f) &&
-        a->box.right < margin.right - 3 * em)
+        (all_bold || is_bold(c, b)) && room > word + 0.5f * em)
         return true;
     if (b->has_bullet || breaks_edge(c, start, i, &margin))
         return true;
     if (heads)
         return false;
     /* would the first word of b have fitted on a? */
-    float room = margin.right - a->box.right - 0.3f * em;
-    return room > first_word(c, b) + (margin.justified > 0.6f ? 0.7f : 2.5f) * em;
+    return room > word + (margin.justified > 0.6f ? 0.7f : 2.5f) * em;
 }
 
 static bool is_heading(const struct column *c, uint32_t from, uint32_t to, struct pm_layout_region *r)
@@ -389,6 +395,15 @@ static void add_block(const struct column *c, uint32_t from, uint32_t to, uint32
     l->regions[l->region_count++] = r;
 }
 
+/* Is all the text from row `start` on smaller than the page's? */
+static bool is_small(const struct column *c, uint32_t start)
+{
+    uint32_t small = 0;
+    for (uint32_t i = start; i < c->count; i++)
+        small += c->rows[i].size < 0.94f * c->type->size;
+    return small * 4 >= (c->count - start) * 3;
+}
+
 void pm_blocks_find(const struct pm_lines *lines, struct pm_text_row *rows, uint32_t count,
                     const struct pm_type *type, uint32_t column, float page_height, struct pm_layout *out)
 {
@@ -398,8 +413,7 @@ void pm_blocks_find(const struct pm_lines *lines, struct pm_text_row *rows, uint
     for (uint32_t start = 0, i = 1; i <= count; i++) {
         if (i < count && !begins_block(&c, start, i))
             continue;
-        if (rows[start].follows_rule && rows[start].size < 0.95f * type->size &&
-            rows[start].box.top > 0.5f * page_height)
+        if (rows[start].follows_mark && rows[start].box.top > 0.5f * page_height && is_small(&c, start))
             is_footnote = true;
         add_block(&c, start, i, column, is_footnote);
         start = i;

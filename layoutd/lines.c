@@ -73,46 +73,39 @@ static bool extent(const uint16_t *values, int count, int least, int *first_out,
     return first < end;
 }
 
-/* Of the runs of rows with at least `least` ink the one with most ink: an underline is a run of its own. A
- * single row that is a little thin does not end a run. */
-static bool main_run(const uint16_t *rows, int count, int least, int *first_out, int *end_out)
+/* The band of the small letters: from where the ink of the rows rises most to where it falls most. Steps are
+ * taken over two rows, for scans are blurred. */
+static bool find_band(const uint16_t *rows, int count, int *first_out, int *end_out)
 {
-    long best = 0;
-    for (int i = 0; i < count;) {
-        int from = i;
-        long sum = 0;
-        for (; i < count && (rows[i] >= least ||
-                             (2 * rows[i] >= least && i + 1 < count && i > from && rows[i + 1] >= least));
-             i++)
-            sum += rows[i];
-        if (sum > best) {
-            best = sum;
-            *first_out = from;
-            *end_out = i;
+    int fall = 0, rise = 0, end = -1, first = -1;
+    for (int i = count / 3; i < count; i++) { /* row i is the first below the baseline */
+        int below = i + 1 < count ? rows[i + 1] : 0,
+            step = rows[i - 1] + (i > 1 ? rows[i - 2] : 0) - rows[i] - below;
+        if (step > fall) {
+            fall = step;
+            end = i;
         }
-        i += i == from;
     }
-    return best > 0;
+    for (int i = 0; i < end - 2; i++) { /* row i is the first of the band */
+        int step = rows[i] + rows[i + 1] - (i > 0 ? rows[i - 1] : 0) - (i > 1 ? rows[i - 2] : 0);
+        if (step > rise) {
+            rise = step;
+            first = i;
+        }
+    }
+    *first_out = first;
+    *end_out = end;
+    return first >= 0 && end - first >= 3;
 }
 
-/* The x-height band: the rows that hold most of the ink. */
 static void measure_rows(struct pm_line *line, uint16_t *rows, int top, int count)
 {
+    int first, end;
     for (int i = 0; i < count;
          i++) /* no row of letters is that full: an underline, or the edge of a ground */
-        if ((float)rows[i] > 0.62f * pm_rect_width(&line->box))
+        if ((float)rows[i] > 0.86f * pm_rect_width(&line->box))
             rows[i] = 0;
-    int peaks[3] = {0}; /* the third largest row counts: one of serifs or an underline is no measure */
-    for (int i = 0; i < count; i++)
-        for (int k = 0, v = rows[i]; k < 3; k++)
-            if (v > peaks[k]) {
-                int t = peaks[k];
-                peaks[k] = v;
-                v = t;
-            }
-    int first, end;
-    if (peaks[2] < 1 || !main_run(rows, count, (int)(0.42f * (float)peaks[2]) + 1, &first, &end) ||
-        end - first < 3)
+    if (count < 6 || !find_band(rows, count, &first, &end))
         return;
     line->x_height = (float)(end - first);
     line->baseline = (float)(top + end);

@@ -101,7 +101,7 @@ int pm_rules_find(struct pm_ink *ink, const struct pm_lines *lines, float type_p
                   struct pm_error *err)
 {
     *out = (struct pm_rules){0};
-    int across_px = (int)fmaxf(32, 1.8f * type_px), down_px = (int)fmaxf(20, 1.0f * type_px);
+    int across_px = (int)fmaxf(32, 1.8f * type_px), down_px = (int)fmaxf(16, 0.75f * type_px);
     int thick_px = (int)fmaxf(4, 0.3f * type_px);
     PIX *across = NULL, *down = NULL;
     int rc = find_direction(ink, lines, true, across_px, thick_px, out, &across, err);

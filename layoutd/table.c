@@ -222,55 +222,81 @@ static bool part_columns(const struct system *s, const struct pm_table *t, const
     return added;
 }
 
+/* The cells that a row of the grid has a part of, from left to right. */
+static uint32_t cells_of_row(const struct pm_table *t, uint32_t row, const struct pm_page_cell **out)
+{
+    uint32_t n = 0;
+    for (uint32_t c = 0; c < t->cell_count && n < MAX_GRID; c++) {
+        const struct pm_page_cell *cell = &t->cells[c];
+        if (cell->row > row || cell->row + cell->row_span <= row)
+            continue;
+        uint32_t at = n++;
+        for (; at > 0 && out[at - 1]->column > cell->column; at--)
+            out[at] = out[at - 1];
+        out[at] = cell;
+    }
+    return n;
+}
+
+/* Rows of text in lines[0..n), top to bottom. cuts: [MAX_GRID], the places between them. *full_out: rows with
+ * text in two or more cells; *first_out: rows with text in the first. Returns their number. */
+static uint32_t count_rows(const struct pm_line *const *lines, uint32_t n,
+                           const struct pm_page_cell *const *cells, uint32_t cell_count, float *cuts,
+                           uint32_t *full_out, uint32_t *first_out)
+{
+    uint32_t rows = 0;
+    *full_out = *first_out = 0;
+    for (uint32_t i = 0; i < n && rows < MAX_GRID;) {
+        float y = pm_rect_middle_y(&lines[i]->box), lowest = y;
+        uint32_t from = i, filled = 0;
+        for (; i < n && pm_rect_middle_y(&lines[i]->box) - y < 0.5f * lines[from]->height; i++)
+            lowest = pm_rect_middle_y(&lines[i]->box);
+        for (uint32_t c = 0; c < cell_count; c++)
+            for (uint32_t j = from; j < i; j++)
+                if (is_inside(lines[j], cells[c]->box)) {
+                    filled++;
+                    *first_out += c == 0;
+                    break;
+                }
+        *full_out += filled >= 2;
+        cuts[rows++] = i < n ? 0.5f * (lowest + pm_rect_middle_y(&lines[i]->box)) : 0;
+    }
+    return rows;
+}
+
 /* Between two drawn borders there may be several rows of text that no rule parts. They are rows of the table
- * when every one of them has its text in the same two or more cells. Adds virtual rules; true when any. */
-static bool part_rows(const struct pm_table *t, const struct pm_lines *lines, struct pm_rules *virtual_out)
+ * when nearly all of them have text in the first and in one more cell. Adds virtual rules; true when any. */
+static bool part_rows(const struct system *s, const struct pm_table *t, const struct pm_lines *lines,
+                      struct pm_rules *virtual_out)
 {
     bool added = false;
+    const struct pm_line **inside = pm_xalloc(sizeof *inside * (lines->count + 1u));
     for (uint32_t row = 0; row < t->rows; row++) {
         const struct pm_page_cell *cells[MAX_GRID];
-        uint32_t cell_count = 0, line_count = 0;
-        for (uint32_t c = 0; c < t->cell_count && cell_count < MAX_GRID; c++)
-            if (t->cells[c].row == row && t->cells[c].row_span == 1)
-                cells[cell_count++] = &t->cells[c];
-        if (cell_count < 2)
-            continue;
-        const struct pm_line **inside = pm_xalloc(sizeof *inside * (lines->count + 1u));
-        for (uint32_t i = 0; i < lines->count; i++)
-            for (uint32_t c = 0; c < cell_count; c++)
-                if (is_inside(&lines->items[i], cells[c]->box))
-                    inside[line_count++] = &lines->items[i];
-        qsort(inside, line_count, sizeof *inside, by_middle);
-        float cuts[MAX_GRID];
-        uint32_t text_rows = 0, full_rows = 0, used_first = 0;
-        for (uint32_t i = 0; i < line_count && text_rows < MAX_GRID;) {
-            float y = pm_rect_middle_y(&inside[i]->box), bottom = 0;
-            uint32_t from = i, n_cells = 0;
-            bool first = false;
-            for (; i < line_count && pm_rect_middle_y(&inside[i]->box) - y < 0.5f * inside[from]->height; i++)
-                bottom = fmaxf(bottom, pm_rect_middle_y(&inside[i]->box));
-            for (uint32_t c = 0; c < cell_count; c++)
-                for (uint32_t j = from; j < i; j++)
-                    if (is_inside(inside[j], cells[c]->box)) {
-                        n_cells++;
-                        first |= c == 0;
-                        break;
-                    }
-            full_rows += n_cells >= 2;
-            used_first += first;
-            cuts[text_rows++] = i < line_count ? 0.5f * (bottom + pm_rect_middle_y(&inside[i]->box)) : 0;
+        uint32_t cell_count = cells_of_row(t, row, cells), n = 0, full, first;
+        float cuts[MAX_GRID + 2], top = s->ys[row], bottom = s->ys[row + 1];
+        for (uint32_t i = 0; i < lines->count && cell_count >= 2; i++) {
+            float y = pm_rect_middle_y(&lines->items[i].box);
+            for (uint32_t c = 0; c < cell_count && y >= top && y < bottom; c++)
+                if (is_inside(&lines->items[i], cells[c]->box)) {
+                    inside[n++] = &lines->items[i];
+                    break;
+                }
         }
-        free(inside);
-        if (text_rows < 2 || full_rows * 5 < text_rows * 4 || used_first * 5 < text_rows * 4)
+        qsort(inside, n, sizeof *inside, by_middle);
+        uint32_t rows = count_rows(inside, n, cells, cell_count, cuts, &full, &first);
+        if (rows < 2 || full * 5 < rows * 4 || first * 5 < rows * 4)
             continue;
-        float left = cells[0]->box[0], right = cells[cell_count - 1]->box[2];
-        for (uint32_t i = 0; i + 1 < text_rows; i++) {
+        cuts[rows - 1] = top; /* cells that reach in from above or below end here, too */
+        cuts[rows] = bottom;
+        for (uint32_t i = 0; i <= rows; i++) {
             PM_GROW(virtual_out->across, virtual_out->across_count, virtual_out->across_capacity);
-            virtual_out->across[virtual_out->across_count++] =
-                (struct pm_rule){{left, cuts[i] - 0.5f, right, cuts[i] + 0.5f}, true};
+            virtual_out->across[virtual_out->across_count++] = (struct pm_rule){
+                {cells[0]->box[0], cuts[i] - 0.5f, cells[cell_count - 1]->box[2], cuts[i] + 0.5f}, true};
             added = true;
         }
     }
+    free(inside);
     return added;
 }
 
@@ -305,7 +331,7 @@ static bool build(struct system *s, const struct pm_lines *lines, struct pm_tabl
     *out = make_table(s);
     for (int what = 0; what < 2; what++) { /* columns first: rows are told by their cells */
         struct pm_rules extra = {0};
-        if (what ? part_rows(out, lines, &extra) : part_columns(s, out, lines, &extra)) {
+        if (what ? part_rows(s, out, lines, &extra) : part_columns(s, out, lines, &extra)) {
             append(&s->across, &s->across_count, extra.across, extra.across_count);
             append(&s->down, &s->down_count, extra.down, extra.down_count);
             free_grid(s);
