@@ -229,6 +229,9 @@ void pm_sched_lease_unsent(struct pm_sched *s, struct pm_now now, uint64_t task)
     if (p && p->leased)
         p->leased--;
     s->stats.unsent++;
+    struct ref r;
+    if (pm_sched_ref(s, task, &r) && l->attempt == current_attempt(&r))
+        r.t->issue--; /* nobody has seen this number */
     give_back(s, l);
 }
 
