@@ -186,8 +186,18 @@ static enum pm_prose_style prose_style(uint32_t label)
     }
 }
 
+/* May an item at the start of region i be nested in the list that the region before ended with? Only when it
+ * follows directly below, in the same column. */
+static bool goes_on_below(const struct pm_page *page, uint32_t i)
+{
+    const struct pm_page_region *r = &page->regions[i], *before = i ? r - 1 : NULL;
+    return before && (r->label == PM_LABEL_LIST || r->label == PM_LABEL_TEXT) &&
+           r->column == before->column && r->box[1] > (before->box[1] + before->box[3]) / 2 &&
+           r->box[0] < before->box[2] && r->box[2] > before->box[0];
+}
+
 static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, uint32_t region,
-                         struct pm_arena *arena)
+                         struct pm_prose_lists *lists, struct pm_arena *arena)
 {
     const struct pm_page_region *r = &index->page->regions[region];
     if (r->label == PM_LABEL_TABLE) {
@@ -201,7 +211,7 @@ static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, 
     else if (r->label == PM_LABEL_CODE || r->label == PM_LABEL_ALGORITHM)
         pm_code_format(out, rows, count);
     else
-        pm_prose_format(out, rows, count, prose_style(r->label));
+        pm_prose_format(out, rows, count, prose_style(r->label), lists);
 }
 
 static void format_blocks(struct pm_buf *out, const struct pm_crop_index *index, const struct slice *s,
@@ -237,9 +247,11 @@ static void set_error(struct pm_out_region *out, struct pm_arena *arena, const c
 }
 
 static void format_region(const struct pm_crop_index *index, uint32_t region, struct slice *s,
-                          struct pm_arena *arena, struct pm_out_region *out)
+                          struct pm_prose_lists *lists, struct pm_arena *arena, struct pm_out_region *out)
 {
     const struct pm_page_region *r = &index->page->regions[region];
+    struct pm_prose_lists before = goes_on_below(index->page, region) ? *lists : (struct pm_prose_lists){0};
+    *lists = (struct pm_prose_lists){0};
     *out = (struct pm_out_region){
         .label = r->label, .content = "", .image_blob = "", .error_code = "", .error_text = ""};
     memcpy(out->box, r->box, sizeof out->box);
@@ -260,12 +272,14 @@ static void format_region(const struct pm_crop_index *index, uint32_t region, st
     if (is_block)
         format_blocks(&text, index, s, out->level);
     else
-        format_lines(&text, index, region, arena);
+        format_lines(&text, index, region, &before, arena);
     if (text.size > CONTENT_LIMIT) {
         pm_buf_printf(&why, "the text is %zu bytes, the limit of a region is %u", text.size, CONTENT_LIMIT);
         set_error(out, arena, "limit", (const char *)why.data);
     } else {
         out->content = pm_arena_text(arena, text.data ? (const char *)text.data : "", text.size);
+        if (!s->failed && (r->label == PM_LABEL_LIST || r->label == PM_LABEL_TEXT) && !is_block)
+            *lists = before;
         if (s->failed) {
             pm_buf_printf(&why, "%u of %u %s could not be read: %s", s->failed, s->count,
                           is_block ? "parts" : "lines", s->why);
@@ -373,12 +387,13 @@ int pm_format_page(const struct pm_page *page, const struct pm_region_text *text
     pm_crop_index_make(page, reads, arena, &index);
     out->regions = pm_arena_alloc(arena, ((size_t)page->region_count + 1) * sizeof *out->regions);
     out->region_count = page->region_count;
+    struct pm_prose_lists lists = {0};
     uint32_t at = 0;
     for (uint32_t i = 0; i < page->region_count; i++) {
         struct slice s = {.keys = index.keys + at};
         while (at < index.count && index.keys[at].region == i)
             s.count++, at++;
-        format_region(&index, i, &s, arena, &out->regions[i]);
+        format_region(&index, i, &s, &lists, arena, &out->regions[i]);
     }
     mark_continuations(out);
     return 0;

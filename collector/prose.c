@@ -7,21 +7,6 @@
 #include "collector/marks.h"
 #include "collector/text.h"
 
-#define DEEPEST 6
-
-struct level {
-    float x;         /* of its marks */
-    float text_x;    /* where continuation rows of the current item stand; 0 until one came */
-    unsigned indent; /* blanks before the mark */
-    unsigned inside; /* blanks before what belongs to the current item */
-    struct pm_mark mark;
-};
-
-struct written_list { /* one that is open in the Markdown written so far */
-    unsigned indent, value;
-    char closing; /* '-' for bullets */
-};
-
 struct prose {
     const struct pm_row *rows;
     uint32_t count;
@@ -30,10 +15,7 @@ struct prose {
     bool is_unmarked_list; /* a list whose bullets nobody could read */
     struct pm_buf *out;
     size_t start; /* of our part of out */
-    struct level levels[DEEPEST];
-    int depth;
-    struct written_list lists[DEEPEST];
-    int list_count;
+    struct pm_prose_lists lists;
     bool in_item; /* the rows that come belong to the item of levels[depth - 1] */
 
     struct pm_buf raw; /* the block being collected: its text, */
@@ -150,11 +132,11 @@ static bool has_successor(const struct prose *p, uint32_t i, const struct pm_mar
 }
 
 /* The level whose marks stand where row i begins; NULL when none does. */
-static const struct level *level_at(const struct prose *p, uint32_t i)
+static const struct pm_prose_level *level_at(const struct prose *p, uint32_t i)
 {
-    for (int d = p->depth; d-- > 0;)
-        if (fabsf(p->levels[d].x - p->rows[i].left) < 0.5f * p->height)
-            return &p->levels[d];
+    for (int d = p->lists.depth; d-- > 0;)
+        if (fabsf(p->lists.levels[d].x - p->rows[i].left) < 0.5f * p->height)
+            return &p->lists.levels[d];
     return NULL;
 }
 
@@ -168,7 +150,7 @@ static bool accept_mark(const struct prose *p, uint32_t i, const struct pm_mark 
         return m->kind == PM_MARK_ORDERED && (i == 0 || ended(p, i));
     if (m->is_certain)
         return true;
-    const struct level *level = level_at(p, i);
+    const struct pm_prose_level *level = level_at(p, i);
     bool in_sequence = level && follows(&level->mark, m);
     if (m->is_letter && m->closing == '.' && p->style != PM_PROSE_LIST && !in_sequence &&
         !has_successor(p, i, m))
@@ -177,7 +159,7 @@ static bool accept_mark(const struct prose *p, uint32_t i, const struct pm_mark 
         return p->style == PM_PROSE_LIST || m->kind != PM_MARK_ORDERED || m->value < 100;
     if (in_sequence)
         return true;
-    const struct level *current = p->depth ? &p->levels[p->depth - 1] : NULL;
+    const struct pm_prose_level *current = p->lists.depth ? &p->lists.levels[p->lists.depth - 1] : NULL;
     bool at_text =
         current && current->text_x > 0 && fabsf(p->rows[i].left - current->text_x) < 0.4f * p->height;
     if (p->style == PM_PROSE_LIST)
@@ -188,20 +170,19 @@ static bool accept_mark(const struct prose *p, uint32_t i, const struct pm_mark 
 }
 
 /* Makes the levels fit an item whose mark stands at x. */
-static struct level *enter_level(struct prose *p, float x, const struct pm_mark *m)
+static struct pm_prose_level *enter_level(struct prose *p, float x, const struct pm_mark *m)
 {
     float near = 0.5f * p->height;
-    while (p->depth > 0 && p->levels[p->depth - 1].x > x + near)
-        p->depth--;
-    struct level *top = p->depth ? &p->levels[p->depth - 1] : NULL;
+    while (p->lists.depth > 0 && p->lists.levels[p->lists.depth - 1].x > x + near)
+        p->lists.depth--;
+    struct pm_prose_level *top = p->lists.depth ? &p->lists.levels[p->lists.depth - 1] : NULL;
     bool is_sibling = top && fabsf(top->x - x) <= near;
-    if (!is_sibling && p->depth < DEEPEST) {
+    if (!is_sibling && p->lists.depth < PM_PROSE_DEEPEST) {
         unsigned indent = top ? top->inside : 0;
-        top = &p->levels[p->depth++];
-        *top = (struct level){.x = x, .indent = indent};
+        top = &p->lists.levels[p->lists.depth++];
+        *top = (struct pm_prose_level){.x = x, .indent = indent};
     }
     top->mark = *m;
-    top->text_x = 0;
     unsigned width = 2;
     if (m->kind == PM_MARK_ORDERED)
         width = m->value > 99 ? 5 : m->value > 9 ? 4 : 3;
@@ -212,17 +193,18 @@ static struct level *enter_level(struct prose *p, float x, const struct pm_mark 
 /* A block that is no item ends the lists written at its indentation and deeper. */
 static void close_lists(struct prose *p, unsigned indent)
 {
-    while (p->list_count > 0 && p->lists[p->list_count - 1].indent >= indent)
-        p->list_count--;
+    while (p->lists.written_count > 0 && p->lists.written[p->lists.written_count - 1].indent >= indent)
+        p->lists.written_count--;
 }
 
 /* Enters an item into the lists as Markdown will see them, which knows only indentation and delimiter. false:
  * the item would be numbered on from the list it falls into, so it cannot be written as one. */
 static bool open_list(struct prose *p, unsigned indent, const struct pm_mark *m)
 {
-    while (p->list_count > 0 && p->lists[p->list_count - 1].indent > indent)
-        p->list_count--;
-    struct written_list *list = p->list_count ? &p->lists[p->list_count - 1] : NULL;
+    while (p->lists.written_count > 0 && p->lists.written[p->lists.written_count - 1].indent > indent)
+        p->lists.written_count--;
+    struct pm_prose_list *list =
+        p->lists.written_count ? &p->lists.written[p->lists.written_count - 1] : NULL;
     bool is_ordered = m->kind == PM_MARK_ORDERED;
     char closing = is_ordered ? m->closing : '-';
     if (list && list->indent == indent && list->closing == closing) {
@@ -231,17 +213,28 @@ static bool open_list(struct prose *p, unsigned indent, const struct pm_mark *m)
     } else {
         /* only a list that begins with 1 may follow a paragraph, or another list, without an empty line */
         p->needs_blank_line = is_ordered && m->value != 1;
-        if (!list || (list->indent != indent && p->list_count < DEEPEST))
-            list = &p->lists[p->list_count++];
+        if (!list || (list->indent != indent && p->lists.written_count < PM_PROSE_DEEPEST))
+            list = &p->lists.written[p->lists.written_count++];
     }
-    *list = (struct written_list){indent, m->value, closing};
+    *list = (struct pm_prose_list){indent, m->value, closing};
     return true;
+}
+
+/* Where the text behind the mark of row i begins. */
+static float text_left(const struct prose *p, uint32_t i, const struct pm_mark *m)
+{
+    const struct pm_row *row = &p->rows[i];
+    if (!m->bytes)
+        return row->left;
+    if (row->piece_count > 1 && row->pieces[0].bytes == m->bytes)
+        return row->pieces[1].left;
+    return row->left + ((float)pm_text_points(row->text, m->bytes) + 1) * p->character_px;
 }
 
 static void begin_item(struct prose *p, uint32_t i, float x, const struct pm_mark *m)
 {
     flush(p);
-    struct level *level = enter_level(p, x, m);
+    struct pm_prose_level *level = enter_level(p, x, m);
     p->first = i;
     p->in_item = true;
     p->indent = level->indent;
@@ -251,6 +244,7 @@ static void begin_item(struct prose *p, uint32_t i, float x, const struct pm_mar
         close_lists(p, level->indent);
         level->inside = level->indent;
     }
+    level->text_x = text_left(p, i, m);
     add_text(p, i, m->kind == PM_MARK_LABELLED || !p->is_item ? 0 : m->bytes);
 }
 
@@ -260,7 +254,7 @@ static void begin_item(struct prose *p, uint32_t i, float x, const struct pm_mar
 static bool leaves_item(const struct prose *p, uint32_t i)
 {
     const struct pm_row *row = &p->rows[i], *before = &p->rows[i - 1];
-    const struct level *level = &p->levels[p->depth - 1];
+    const struct pm_prose_level *level = &p->lists.levels[p->lists.depth - 1];
     float h = p->height;
     bool broken = fits(p, i) && !starts_lower(row);
     if (row->left < level->x - 0.7f * h)
@@ -269,7 +263,7 @@ static bool leaves_item(const struct prose *p, uint32_t i)
         return p->style == PM_PROSE_LIST && level->mark.kind == PM_MARK_BULLET && !p->is_unmarked_list &&
                broken && ends_sentence(before);
     if (p->is_unmarked_list)
-        return !starts_lower(row) || before->left > level->x + 0.4f * h;
+        return broken || before->left > level->x + 0.4f * h;
     return fits(p, i) && ends_sentence(before);
 }
 
@@ -296,7 +290,7 @@ static bool starts_paragraph(const struct prose *p, uint32_t i)
 static void continue_row(struct prose *p, uint32_t i)
 {
     if (p->in_item && p->first + 1 == i)
-        p->levels[p->depth - 1].text_x = p->rows[i].left;
+        p->lists.levels[p->lists.depth - 1].text_x = p->rows[i].left;
     add_text(p, i, 0);
 }
 
@@ -304,11 +298,11 @@ static void continue_row(struct prose *p, uint32_t i)
 static void begin_paragraph(struct prose *p, uint32_t i)
 {
     flush(p);
-    while (p->depth > 0 && p->rows[i].left < p->levels[p->depth - 1].x + 0.4f * p->height)
-        p->depth--;
+    while (p->lists.depth > 0 && p->rows[i].left < p->lists.levels[p->lists.depth - 1].x + 0.4f * p->height)
+        p->lists.depth--;
     p->first = i;
     p->in_item = false;
-    p->indent = p->depth ? p->levels[p->depth - 1].inside : 0;
+    p->indent = p->lists.depth ? p->lists.levels[p->lists.depth - 1].inside : 0;
     close_lists(p, p->indent);
     add_text(p, i, 0);
 }
@@ -319,8 +313,17 @@ static bool is_bare_item(const struct prose *p, uint32_t i)
     if (p->is_unmarked_list)
         return true;
     return p->style == PM_PROSE_LIST && p->in_item && !has_gap(p, i) &&
-           p->levels[p->depth - 1].mark.kind == PM_MARK_BULLET &&
-           p->rows[i].left > p->levels[p->depth - 1].x + 0.4f * p->height;
+           p->lists.levels[p->lists.depth - 1].mark.kind == PM_MARK_BULLET &&
+           p->rows[i].left > p->lists.levels[p->lists.depth - 1].x + 0.4f * p->height;
+}
+
+/* Where the mark of an item would stand whose text begins with row i. */
+static float bare_x(const struct prose *p, uint32_t i)
+{
+    for (int d = p->lists.depth; d-- > 0;)
+        if (fabsf(p->lists.levels[d].text_x - p->rows[i].left) < 0.6f * p->height)
+            return p->lists.levels[d].x;
+    return p->is_unmarked_list || !p->lists.depth ? p->rows[i].left : p->lists.levels[p->lists.depth - 1].x;
 }
 
 static void add_row(struct prose *p, uint32_t i)
@@ -338,8 +341,10 @@ static void add_row(struct prose *p, uint32_t i)
         continue_row(p, i);
     } else if (is_bare_item(p, i)) {
         m = (struct pm_mark){.kind = PM_MARK_BULLET};
-        begin_item(p, i, p->is_unmarked_list ? row->left : p->levels[p->depth - 1].x, &m);
+        begin_item(p, i, bare_x(p, i), &m);
     } else {
+        if (i == 0)
+            p->lists = (struct pm_prose_lists){0}; /* text ends the lists before it */
         begin_paragraph(p, i);
     }
 }
@@ -352,7 +357,8 @@ static bool has_mark(const struct pm_row *rows, uint32_t count)
     return false;
 }
 
-void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count, enum pm_prose_style style)
+void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count, enum pm_prose_style style,
+                     struct pm_prose_lists *lists)
 {
     if (!count)
         return;
@@ -371,10 +377,14 @@ void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t cou
         p.right = rows[i].right > p.right ? rows[i].right : p.right;
     }
     p.is_unmarked_list = style == PM_PROSE_LIST && !has_mark(rows, count);
+    if (lists)
+        p.lists = *lists;
     for (uint32_t i = 0; i < count; i++)
         add_row(&p, i);
     flush(&p);
     pm_buf_free(&p.raw);
+    if (lists)
+        *lists = p.in_item ? p.lists : (struct pm_prose_lists){0};
 }
 
 void pm_prose_join(struct pm_buf *out, const struct pm_row *rows, uint32_t count)

@@ -6,6 +6,7 @@
 #ifndef PM_COLLECTOR_PROSE_H
 #define PM_COLLECTOR_PROSE_H
 
+#include "collector/marks.h"
 #include "collector/rows.h"
 
 enum pm_prose_style {
@@ -15,9 +16,29 @@ enum pm_prose_style {
     PM_PROSE_LINES,      /* every row stands alone: tables of contents */
     PM_PROSE_PLAIN,      /* paragraphs, never lists: captions, headers, page numbers */
 };
-/* Appends Markdown without a newline at the end. */
-void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count,
-                     enum pm_prose_style style);
+/* The lists that are open where a region ends: an item in the next region may be nested in them. */
+#define PM_PROSE_DEEPEST 6
+struct pm_prose_level {
+    float x;         /* of its marks */
+    float text_x;    /* where the text of the current item stands */
+    unsigned indent; /* blanks before the mark */
+    unsigned inside; /* blanks before what belongs to the current item */
+    struct pm_mark mark;
+};
+struct pm_prose_list { /* one that is open in the Markdown written so far */
+    unsigned indent, value;
+    char closing; /* '-' for bullets */
+};
+struct pm_prose_lists { /* zero: none */
+    struct pm_prose_level levels[PM_PROSE_DEEPEST];
+    struct pm_prose_list written[PM_PROSE_DEEPEST];
+    int depth, written_count;
+};
+
+/* Appends Markdown without a newline at the end. lists: those that the region before left open, updated to
+ * those that this one leaves open; may be NULL. */
+void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count, enum pm_prose_style style,
+                     struct pm_prose_lists *lists);
 
 /* Appends all rows joined to one line of raw text, not escaped (headings). */
 void pm_prose_join(struct pm_buf *out, const struct pm_row *rows, uint32_t count);

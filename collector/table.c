@@ -146,7 +146,7 @@ void pm_table_format(struct pm_buf *out, const struct pm_crop_index *index, uint
         put_cells(out, index, region, arena);
         if (outside) {
             pm_buf_text(out, "\n\n");
-            pm_prose_format(out, rows, outside, PM_PROSE_TEXT);
+            pm_prose_format(out, rows, outside, PM_PROSE_TEXT, NULL);
         }
         return;
     }

@@ -16,7 +16,7 @@ struct md {
     struct pm_flow flow;
     struct pm_buf block, tag;
     struct ordered list;
-    bool has_text;
+    bool has_text, was_item;
 };
 
 static size_t parse_ordered(const char *line, size_t bytes, struct ordered *out)
@@ -49,24 +49,80 @@ static void follow_list(struct ordered *list, const char *text, size_t bytes)
     }
 }
 
-/* Markdown numbers the items of one list by its first: an item that does not follow the list before it shows
- * its number as text. */
+/* Is text[0, bytes) one line of a list: its mark, behind any indentation? */
+static bool is_item_line(const char *text, size_t bytes)
+{
+    struct ordered o;
+    while (bytes && *text == ' ')
+        text++, bytes--;
+    return (bytes >= 2 && text[0] == '-' && text[1] == ' ') || parse_ordered(text, bytes, &o);
+}
+
+static size_t first_line(const char *text, size_t bytes)
+{
+    const char *newline = memchr(text, '\n', bytes);
+    return newline ? (size_t)(newline - text) : bytes;
+}
+
+static const char *last_line(const char *text, size_t bytes)
+{
+    while (bytes && text[bytes - 1] != '\n')
+        bytes--;
+    return text + bytes;
+}
+
+/* A block whose first item becomes a paragraph that shows its number: "4\. text". What was nested in the item
+ * moves to the left, where it would be code otherwise. */
+static void put_as_paragraph(struct pm_sink *out, const char *text, size_t bytes, size_t digits)
+{
+    size_t line = first_line(text, bytes);
+    pm_sink_put(out, text, digits);
+    pm_sink_text(out, "\\");
+    pm_sink_put(out, text + digits, line - digits);
+    pm_sink_text(out, "\n");
+    bool is_nested = true, is_apart = false; /* apart: an empty line is written */
+    if (line + 1 < bytes && text[line + 1] != '\n')
+        pm_sink_text(out, "\n");
+    for (size_t at = line + 1; at < bytes; at += line + 1) {
+        size_t skip = 0;
+        line = first_line(text + at, bytes - at);
+        if (is_nested && line && text[at] != ' ') {
+            if (!is_apart && at > first_line(text, bytes) + 1)
+                pm_sink_text(out, "\n");
+            is_nested = false;
+        }
+        is_apart = !line;
+        while (is_nested && skip < line && skip < digits + 2 && text[at + skip] == ' ')
+            skip++;
+        pm_sink_put(out, text + at + skip, line - skip);
+        pm_sink_text(out, "\n");
+    }
+}
+
+/* Items of one list may come from regions of their own. They follow each other without an empty line where
+ * that cannot change their meaning. Markdown numbers the items of a list by its first: an item that does not
+ * follow the one before shows its number as text. */
 static void emit(void *ctx, const char *text, size_t bytes)
 {
     struct md *md = ctx;
     struct ordered o = {0};
-    if (md->has_text)
-        pm_sink_text(md->out, "\n");
     size_t digits = parse_ordered(text, bytes, &o);
-    bool breaks = digits && md->list.closing == o.closing && o.number != md->list.number + 1;
+    bool is_next = md->list.closing == o.closing && o.number == md->list.number + 1;
+    bool breaks = digits && md->list.closing == o.closing && !is_next;
+    bool is_bullet = is_item_line(text, first_line(text, bytes)) && text[strspn(text, " ")] == '-';
+    bool tight = md->was_item && (is_bullet || (digits && is_next));
+    if (md->has_text && !tight)
+        pm_sink_text(md->out, "\n");
     follow_list(&md->list, text, bytes);
+    const char *last = last_line(text, bytes);
+    md->was_item = !breaks && is_item_line(last, bytes - (size_t)(last - text));
     if (breaks) {
-        pm_sink_put(md->out, text, digits);
-        pm_sink_text(md->out, "\\");
-        text += digits, bytes -= digits;
+        md->list.closing = 0;
+        put_as_paragraph(md->out, text, bytes, digits);
+    } else {
+        pm_sink_put(md->out, text, bytes);
+        pm_sink_text(md->out, "\n");
     }
-    pm_sink_put(md->out, text, bytes);
-    pm_sink_text(md->out, "\n");
     md->has_text = true;
 }
 

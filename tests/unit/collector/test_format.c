@@ -124,8 +124,10 @@ static void test_lists(void **state)
         {PM_LABEL_LIST, "1. one is long\n   goes on\n   and on\n\n\n   second part\n2. two",
          "1. one is long goes on and on\n\n   second part\n\n2. two"},
         /* a list whose bullets were not read at all */
-        {PM_LABEL_LIST, "Encoding of all the files\nHeader lines\nThe separators",
-         "- Encoding of all the files\n- Header lines\n- The separators"},
+        {PM_LABEL_LIST, "Encoding of files\nHeader lines\nThe many separators",
+         "- Encoding of files Header lines\n- The many separators"},
+        {PM_LABEL_LIST, "Encoding of the\n  UTF-8 files\nHeader lines",
+         "- Encoding of the UTF-8 files\n- Header lines"},
         /* text that happens to hold a mark */
         {PM_LABEL_TEXT, "see the table in section\n2. It tells more about it.",
          "see the table in section 2. It tells more about it."},
@@ -143,6 +145,36 @@ static void test_lists(void **state)
     };
     (void)state;
     CHECK(cases);
+}
+
+/* layoutd gives every item a region of its own: depth comes from the items before, until text ends them. */
+static void test_lists_over_regions(void **state)
+{
+    static const struct {
+        enum pm_label label;
+        float left, top;
+        const char *art, *expected;
+    } regions[] = {
+        {PM_LABEL_LIST, 100, 0, "\xE2\x80\xA2 outer", "- outer"},
+        {PM_LABEL_LIST, 130, 30, "\xE2\x80\x93 inner one", "  - inner one"},
+        {PM_LABEL_LIST, 150, 60, "inner two, no mark read", "  - inner two, no mark read"},
+        {PM_LABEL_TEXT, 160, 90, "1. deep", "    1. deep"},
+        {PM_LABEL_LIST, 100, 120, "\xE2\x80\xA2 outer again", "- outer again"},
+        {PM_LABEL_TEXT, 100, 150, "Text ends the list.", "Text ends the list."},
+        {PM_LABEL_LIST, 160, 180, "\xE2\x80\xA2 a new list", "- a new list"},
+        {PM_LABEL_CODE, 160, 210, "code();", "```\ncode();\n```"},
+        {PM_LABEL_LIST, 190, 240, "\xE2\x80\xA2 and another", "- and another"},
+        {PM_LABEL_LIST, 600, 0, "\xE2\x80\xA2 next column", "- next column"},
+    };
+    struct drawn d;
+    (void)state;
+    drawn_init(&d);
+    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
+        drawn_region(&d, regions[i].label, regions[i].left, regions[i].top, regions[i].art);
+    struct pm_out_page p = drawn_format(&d);
+    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)
+        assert_string_equal(p.regions[i].content, regions[i].expected);
+    drawn_free(&d);
 }
 
 static void test_references(void **state)
@@ -505,13 +537,21 @@ static void test_random_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_paragraphs),     cmocka_unit_test(test_headings),
-        cmocka_unit_test(test_lists),          cmocka_unit_test(test_references),
-        cmocka_unit_test(test_code),           cmocka_unit_test(test_code_columns),
-        cmocka_unit_test(test_tables),         cmocka_unit_test(test_hostile_tables),
-        cmocka_unit_test(test_blocks),         cmocka_unit_test(test_confidence_and_lines),
-        cmocka_unit_test(test_order_of_texts), cmocka_unit_test(test_failures_stay_visible),
-        cmocka_unit_test(test_continues),      cmocka_unit_test(test_refuses_what_does_not_fit),
+        cmocka_unit_test(test_paragraphs),
+        cmocka_unit_test(test_headings),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_lists_over_regions),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_code),
+        cmocka_unit_test(test_code_columns),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_confidence_and_lines),
+        cmocka_unit_test(test_order_of_texts),
+        cmocka_unit_test(test_failures_stay_visible),
+        cmocka_unit_test(test_continues),
+        cmocka_unit_test(test_refuses_what_does_not_fit),
         cmocka_unit_test(test_random_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,15 +111,30 @@ static void test_markdown_errors(void **state)
 static void test_markdown_numbers(void **state)
 {
     struct pm_out_region r[] = {
-        region(PM_LABEL_LIST, "1. one"),       region(PM_LABEL_LIST, "2. two\n   - in\n3. three"),
-        region(PM_LABEL_LIST, "4. four"),      region(PM_LABEL_LIST, "6. six"),
-        region(PM_LABEL_TEXT, "text"),         region(PM_LABEL_LIST, "9. nine"),
-        region(PM_LABEL_LIST, "1) other kind")};
-    struct pm_out_page page = page_of(1, r, 7);
+        region(PM_LABEL_LIST, "1. one"),   region(PM_LABEL_LIST, "2. two\n   - in\n3. three"),
+        region(PM_LABEL_LIST, "4. four"),  region(PM_LABEL_LIST, "6. six"),
+        region(PM_LABEL_LIST, "7. new"),   region(PM_LABEL_TEXT, "text"),
+        region(PM_LABEL_LIST, "9. nine"),  region(PM_LABEL_LIST, "1) other kind"),
+        region(PM_LABEL_LIST, "- bullet"), region(PM_LABEL_LIST, "  - inner"),
+        region(PM_LABEL_LIST, "- next"),   region(PM_LABEL_TEXT, "end")};
+    struct pm_out_page page = page_of(1, r, 12);
     (void)state;
-    expect(
-        "md", &page, 1, NULL,
-        "1. one\n\n2. two\n   - in\n3. three\n\n4. four\n\n6\\. six\n\ntext\n\n9. nine\n\n1) other kind\n");
+    expect("md", &page, 1, NULL,
+           "1. one\n2. two\n   - in\n3. three\n4. four\n\n6\\. six\n\n7. new\n\ntext\n\n9. nine\n\n1) other "
+           "kind\n"
+           "- bullet\n  - inner\n- next\n\nend\n");
+    static const char *const nested[][2] = {
+        {"12. x\n    - in\n\n    text\n\n13. y", "12\\. x\n\n- in\n\ntext\n\n13. y\n"},
+        {"12. x\n    - in\n13. y\n    - in", "12\\. x\n\n- in\n\n13. y\n    - in\n"},
+        {"12. x\n13. y", "12\\. x\n\n13. y\n"},
+    };
+    for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
+        struct pm_out_region two[] = {region(PM_LABEL_LIST, "1. one"), region(PM_LABEL_LIST, nested[i][0])};
+        char expected[200];
+        snprintf(expected, sizeof expected, "1. one\n\n%s", nested[i][1]);
+        page = page_of(1, two, 2);
+        expect("md", &page, 1, NULL, expected);
+    }
 }
 
 static void test_formula_numbers(void **state)
