@@ -84,7 +84,7 @@ static void complain(struct batch *b, const char *name, const char *why)
 static void view(struct batch *b, struct pm_progress_view *v)
 {
     *v = (struct pm_progress_view){.documents = b->intake->count - b->skipped,
-                                   .documents_done = b->done,
+                                   .documents_done = b->done + b->failed,
                                    .documents_failed = b->failed,
                                    .pages_done = b->pages_done,
                                    .pages = b->pages_done,

@@ -162,6 +162,7 @@ static void close_folders(struct folders *f, bool was_started)
         remove_file(f->run, "work.sock");
         if (f->pixels_root)
             (void)pm_fs_remove_tree(f->pixels_root, NULL);
+        remove_file(f->run, "run.lock");    /* of the broker, which is gone */
         remove_file(f->run, PM_FLEET_LOCK); /* still held: whoever waits for it sees us gone */
         rmdir(f->run);
     }

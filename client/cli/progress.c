@@ -54,8 +54,11 @@ void pm_progress_bar(const struct pm_progress_view *v, int width, char *text, si
     if (*left)
         snprintf(parts[2], sizeof parts[2], "  ETA %s", left);
     if (v->documents > 1)
-        snprintf(parts[3], sizeof parts[3], "  %" PRIu64 "/%" PRIu64 " files%s", v->documents_done,
-                 v->documents, v->documents_failed ? " (some failed)" : "");
+        snprintf(parts[3], sizeof parts[3], "  %" PRIu64 "/%" PRIu64 " files", v->documents_done,
+                 v->documents);
+    if (v->documents_failed)
+        snprintf(parts[3] + strlen(parts[3]), sizeof parts[3] - strlen(parts[3]), "  %" PRIu64 " failed",
+                 v->documents_failed);
     snprintf(parts[4], sizeof parts[4], "  %" PRIu64 " regions queued", v->regions_waiting);
     int room = width - 1, limit = (int)text_bytes - 1;
     if (room > limit)

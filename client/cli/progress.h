@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 struct pm_progress_view {
-    uint64_t documents, documents_done, documents_failed;
-    uint64_t pages, pages_done; /* pages: of the documents opened so far */
-    bool has_more_pages;        /* some documents are not open yet */
+    uint64_t documents, documents_done, documents_failed; /* done: finished in any way */
+    uint64_t pages, pages_done;                           /* pages: of the documents opened so far */
+    bool has_more_pages;                                  /* some documents are not open yet */
     uint64_t regions_waiting;
     double pages_per_s;
     int64_t elapsed_us;

@@ -22,8 +22,9 @@ static void test_bar(void **state)
     (void)state;
     char text[300];
     pm_progress_bar(&half, 100, text, sizeof text);
-    assert_string_equal(text, "[###############...............] 20/40 pages  2.00 pages/s  ETA 0:10  2/5 files  "
-                              "130 regions queued");
+    assert_string_equal(text,
+                        "[###############...............] 20/40 pages  2.00 pages/s  ETA 0:10  2/5 files  "
+                        "130 regions queued");
     pm_progress_bar(&half, 24, text, sizeof text);
     assert_string_equal(text, "[####.....] 20/40 pages");
     pm_progress_bar(&half, 5, text, sizeof text); /* nothing fits */
