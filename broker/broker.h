@@ -139,6 +139,9 @@ struct pm_broker {
     struct pm_conn **conns;
     size_t conn_count, conn_capacity;
     uint64_t counters[PM_COUNT_COUNT];
+    uint64_t *awaited; /* services of the broker before, not here yet */
+    size_t awaited_count, awaited_capacity;
+    bool services_changed;
     struct pm_buf scratch;
 };
 
@@ -193,6 +196,11 @@ void pm_lease_send(struct pm_broker *b, const struct pm_action *lease);
 
 /* router.c */
 void pm_route(struct pm_broker *b, int socket, const struct pm_message *m);
+
+/* awaited.c: a restarted broker waits for the services that may hold leases. */
+void pm_awaited_read(struct pm_broker *b);
+void pm_awaited_came(struct pm_broker *b, uint64_t pid);
+void pm_awaited_write(struct pm_broker *b);
 
 /* refs.c: who refers to which blob, and what to remove when nobody does. */
 struct pm_refs *pm_refs_new(void);

@@ -70,6 +70,7 @@ void pm_conn_cut(struct pm_broker *b, struct pm_conn *c)
     if (c->is_dead)
         return;
     c->is_dead = true;
+    b->services_changed |= c->socket == PM_SOCKET_WORK;
     char key[2 * 32 + 2];
     route_key(c->socket, c->route, c->route_bytes, key);
     if (pm_strmap_get(&b->by_route, key) == c)

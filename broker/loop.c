@@ -248,6 +248,7 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         return rc;
     carry_out(b);
     pm_conn_bury(b);
+    pm_awaited_write(b);
     pm_refs_collect(b);
     pm_arena_clear(&b->arena);
     if (b->is_draining && (!pm_sched_lease_count(b->sched) || b->now.us > b->drain_until_us))

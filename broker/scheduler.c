@@ -429,7 +429,7 @@ static void build_pages(struct job *j, const struct pm_job_image *image)
 {
     j->is_open = image->is_open;
     j->page_count = image->page_count;
-    j->pages = pm_xalloc(image->page_count * sizeof *j->pages);
+    j->pages = image->page_count ? pm_xalloc(image->page_count * sizeof *j->pages) : NULL;
     j->pages_total = image->page_count;
     j->pages_open = image->page_count;
     j->pages_done = j->pages_failed = j->regions = j->regions_done = j->regions_failed = 0;
@@ -543,6 +543,11 @@ int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_
     }
     pm_job_check(s, now, j);
     return 0;
+}
+
+void pm_sched_adopt_end(struct pm_sched *s)
+{
+    s->adopt_until_us = 0;
 }
 
 /* Takes a page back to its beginning, under a new generation: nothing of the old one counts any more. */

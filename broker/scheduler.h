@@ -95,6 +95,9 @@ struct pm_job_image {
 int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,
                      struct pm_error *err);
 
+/* Everybody who could re-present leases has come: work is given out from now on. */
+void pm_sched_adopt_end(struct pm_sched *s);
+
 /* ---- jobs ---- */
 /* PM_EBUSY: full or draining. A known (client, key) gives the first job back. */
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client,

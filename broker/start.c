@@ -255,6 +255,7 @@ int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out
         pm_broker_free(&b);
         return rc;
     }
+    pm_awaited_read(b);
     say_ready(b);
     *out = b;
     return 0;
@@ -275,8 +276,8 @@ void pm_broker_free(struct pm_broker **broker)
     if (b->zmq)
         zmq_ctx_term(b->zmq);
     if (had_sockets) { /* libzmq removes them too, but not in every version */
-        static const char *const names[] = {"work.sock", "client.sock"};
-        for (int i = 0; i < PM_SOCKET_COUNT; i++) {
+        static const char *const names[] = {"work.sock", "client.sock", "services"};
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
             char *path = pm_fs_join(b->config.run_dir, names[i]);
             unlink(path);
             free(path);
@@ -289,6 +290,7 @@ void pm_broker_free(struct pm_broker **broker)
     pm_actions_free(&b->spare);
     pm_strmap_free(&b->by_route);
     free(b->conns);
+    free(b->awaited);
     free(b->host);
     pm_arena_free(&b->arena);
     pm_buf_free(&b->scratch);

@@ -71,6 +71,7 @@ static void join(struct pm_broker *b, struct pm_conn *c, const struct pm_msg_hel
     }
     if (c->pidfd < 0)
         pm_conn_watch_exit(b, c);
+    b->services_changed = true;
 }
 
 void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
@@ -118,6 +119,8 @@ void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
             .task = h->held[i].task, .attempt = h->held[i].attempt, .reason = "fenced"};
         pm_conn_send(b, c, PM_MSG_REVOKE, &revoke);
     }
+    if (c->peer)
+        pm_awaited_came(b, h->pid); /* after what it holds was taken over */
     pm_log(socket == PM_SOCKET_WORK ? PM_LOG_INFO : PM_LOG_DEBUG,
            "%s joined name=%s pid=%llu credit=%u held=%u", pm_role_name(c->role), c->name,
            (unsigned long long)c->pid, h->credit, h->held_count);
