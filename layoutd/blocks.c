@@ -212,7 +212,7 @@ static float is_large(const struct pm_type *type, float x_height, float height, 
 {
     float by_x = x_height / type->x_height, by_height = height / type->height;
     float weight = weight_of(type, stroke, x_height);
-    bool agrees = by_height >= 1.1f || (by_x >= 1.3f && by_height >= 1.03f) || weight >= 1.28f;
+    bool agrees = by_height >= 1.12f || weight >= 1.28f;
     return by_x >= SIZE_STEP && agrees ? 0.5f * (by_x + fmaxf(by_height, 1)) : 0;
 }
 
@@ -322,7 +322,8 @@ static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
     bool heads = (is_bold(c, a) && is_bold(c, b)) || (is_large_row(c, a) && is_large_row(c, b));
     bool is_wordy = pm_rect_width(&a->box) > 4 * em && pm_rect_width(&b->box) > 4 * em;
     if (is_wordy && differs(a->x_height, b->x_height, SIZE_STEP) && fabsf(a->x_height - b->x_height) > 1.6f &&
-        differs(a->height, b->height, 1.08f))
+        (differs(a->height, b->height, 1.12f) ||
+         differs(a->stroke * a->x_height, b->stroke * b->x_height, 1.25f)))
         return true;
     struct margin margin = local_margin(c, i - 1, pitch);
     float room = margin.right - a->box.right - 0.3f * em, word = first_word(c, b);
@@ -340,6 +341,18 @@ static bool begins_block(const struct column *c, uint32_t start, uint32_t i)
     return room > word + (margin.justified > 0.6f ? 0.7f : 2.5f) * em;
 }
 
+/* A row in pieces far apart is one of entries, not a heading. */
+static bool has_columns(const struct column *c, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        for (uint32_t k = 1; k < c->rows[i].count; k++) {
+            const struct pm_layout_line *l = &c->layout->lines[c->rows[i].first + k];
+            if (c->lines->items[l->line].box.left - c->lines->items[l[-1].line].box.right > 4 * c->type->size)
+                return true;
+        }
+    return false;
+}
+
 static bool is_heading(const struct column *c, uint32_t from, uint32_t to, struct pm_layout_region *r)
 {
     float x_height = 0, height = 0, stroke = 0, total = 0, widest = 0, em = c->type->size;
@@ -351,7 +364,7 @@ static bool is_heading(const struct column *c, uint32_t from, uint32_t to, struc
         total += w;
         widest = fmaxf(widest, w);
     }
-    if (to - from > 4 || widest < 1.3f * em)
+    if (to - from > 4 || widest < 1.3f * em || has_columns(c, from, to))
         return false;
     x_height /= total, height /= total, stroke /= total;
     float ratio = is_large(c->type, x_height, height, stroke);

@@ -184,6 +184,66 @@ static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left
     }
 }
 
+#define MAX_SHIFT 6 /* px between the ends of a line; more than that was seen by the detector */
+
+/* By how many px the ink of rows b lies lower than that of rows a: least difference, refined by a parabola.
+ * False when it lies outside the range or nothing stands out. */
+static bool find_shift(const uint16_t *a, const uint16_t *b, int count, float *shift_out)
+{
+    long cost[2 * MAX_SHIFT + 1], total = 0;
+    int best = 0;
+    for (int s = -MAX_SHIFT; s <= MAX_SHIFT; s++) {
+        long sum = 0;
+        for (int i = MAX_SHIFT; i < count - MAX_SHIFT; i++)
+            sum += labs((long)a[i] - (long)b[i + s]);
+        cost[s + MAX_SHIFT] = sum;
+        if (sum < cost[best])
+            best = s + MAX_SHIFT;
+    }
+    for (int i = 0; i < count; i++)
+        total += a[i];
+    if (best == 0 || best == 2 * MAX_SHIFT || cost[best] * 2 > total)
+        return false;
+    float down = (float)(cost[best - 1] - cost[best]), up = (float)(cost[best + 1] - cost[best]);
+    float between = down + up > 0 ? 0.5f * (down - up) / (down + up) : 0;
+    *shift_out = (float)(best - MAX_SHIFT) + between;
+    return true;
+}
+
+float pm_lines_lean(const struct pm_lines *lines, const struct pm_ink *ink)
+{
+    float *leans = pm_xalloc(sizeof *leans * (lines->count + 1u));
+    uint16_t *columns = pm_xalloc(sizeof *columns * (size_t)(ink->width_px + 2 * ink->height_px + 2));
+    uint16_t *left_rows = columns + ink->width_px, *right_rows = left_rows + ink->height_px;
+    int n = 0;
+    for (uint32_t i = 0; i < lines->count; i++) {
+        const struct pm_line *l = &lines->items[i];
+        int left = (int)l->box.left, right = (int)l->box.right, part = (right - left) * 3 / 10;
+        int top = (int)l->box.top - MAX_SHIFT, bottom = (int)l->box.bottom + MAX_SHIFT;
+        if (l->is_vertical || (float)(right - left) < 12 * l->height || left < 0 || right > ink->width_px ||
+            top < 0 || bottom > ink->height_px || bottom - top < 4 * MAX_SHIFT)
+            continue;
+        size_t bytes = sizeof *left_rows * (size_t)(bottom - top);
+        memset(left_rows, 0, bytes);
+        memset(right_rows, 0, bytes);
+        pm_ink_profile(ink, left, top, left + part, bottom, columns, left_rows);
+        pm_ink_profile(ink, right - part, top, right, bottom, columns, right_rows);
+        float shift;
+        if (find_shift(left_rows, right_rows, bottom - top, &shift))
+            leans[n++] = 57.29578f * atan2f(shift, (float)(right - left - part));
+    }
+    float lean = n >= 4 ? pm_quantile(leans, n, 0.5f) : 0, sum = 0;
+    int near = 0;
+    for (int i = 0; i < n; i++)
+        if (fabsf(leans[i] - lean) < 0.1f) {
+            sum += leans[i];
+            near++;
+        }
+    free(columns);
+    free(leans);
+    return near >= 4 && near * 2 >= n ? sum / (float)near : 0;
+}
+
 /* Height of the ink between left and right, and its last row; 0 for none. */
 static float ink_height(const struct pm_ink *ink, int left, int right, int top, int bottom, int *last_out)
 {

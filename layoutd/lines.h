@@ -45,6 +45,9 @@ void pm_lines_add(struct pm_lines *lines, const struct pm_det_box *boxes, size_t
                   const struct pm_map3 *to_upright);
 /* Measures all lines on ink from which rules were removed. Lines without any ink are dropped. */
 void pm_lines_measure(struct pm_lines *lines, const struct pm_ink *ink);
+/* How much the lines still lean on the ink, in degrees clockwise: the shift between the ink of their left and
+ * right parts. 0 when fewer than four lines are long enough to tell. */
+float pm_lines_lean(const struct pm_lines *lines, const struct pm_ink *ink);
 /* Cuts line `index` at x into two; the right part is appended. False when x is not inside. */
 bool pm_lines_split(struct pm_lines *lines, uint32_t index, float x);
 /* How well the line's characters stand on the grid of another line, -1..1; 0 without marks. */

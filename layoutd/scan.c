@@ -125,37 +125,69 @@ static void upright_size(const struct pm_image *picture, float degrees, uint32_t
     *height_out = (uint32_t)ceil(picture->width_px * s + picture->height_px * c - 0.01);
 }
 
+/* The upright page is the picture turned back by that much. */
+static void set_skew(struct pm_scan *scan, float degrees)
+{
+    scan->skew_degrees = scan->drawn_degrees + degrees;
+    upright_size(scan->picture, degrees, &scan->width, &scan->height);
+    scan->to_picture = degrees == 0 ? pm_map3_identity()
+                                    : pm_map3_rotation(degrees, scan->width, scan->height,
+                                                       scan->picture->width_px, scan->picture->height_px);
+}
+
+/* Brightness of the paper: what a page is filled with where the picture ends. */
+static uint8_t paper_of(const struct pm_image *grey)
+{
+    long histogram[256] = {0}, n = 0;
+    for (int y = 0; y < grey->height_px; y += 8)
+        for (int x = 0; x < grey->width_px; x += 8, n++)
+            histogram[grey->pixels[(size_t)y * grey->stride_bytes + (size_t)x]]++;
+    int level = 255;
+    for (long above = n / 4; level > 0 && (above -= histogram[level]) > 0; level--)
+        ;
+    return (uint8_t)level;
+}
+
 static int straighten(struct scanning *s, const struct pm_image *grey, struct pm_error *err)
 {
     struct pm_scan *scan = s->scan;
-    scan->to_picture = pm_map3_identity();
-    scan->width = (uint32_t)scan->picture->width_px;
-    scan->height = (uint32_t)scan->picture->height_px;
+    size_t lines = 0;
+    float skew = 0;
+    set_skew(scan, 0);
     if (s->options->no_deskew)
         return 0;
-    size_t lines;
-    float skew = pm_skew_of_boxes(s->boxes, s->box_count, &lines);
+    skew = pm_skew_of_boxes(s->boxes, s->box_count, &lines);
     if (lines < 3 && s->box_count) {
         float from_ink;
         if (pm_skew_of_ink(grey, &from_ink, err) && (!lines || fabsf(from_ink - skew) < 1))
             skew = from_ink;
-        else if (!lines)
-            skew = 0;
     }
     if (fabsf(skew) < SKEW_MIN || fabsf(skew) > SKEW_MAX)
         return 0;
-    scan->skew_degrees = skew;
-    upright_size(scan->picture, skew, &scan->width, &scan->height);
-    struct pm_map3 turn_back =
-        pm_map3_rotation(skew, scan->width, scan->height, scan->picture->width_px, scan->picture->height_px);
-    struct pm_map3 to_source = pm_map3_multiply(&scan->to_source, &turn_back);
-    if (fabsf(skew) <= SKEW_BIG) {
-        scan->to_picture = turn_back;
-        scan->to_source = to_source;
+    set_skew(scan, skew);
+    if (fabsf(skew) <= SKEW_BIG)
         return 0;
-    }
-    int rc = redraw(s, &to_source, (int)scan->width, (int)scan->height, scan->paper, err);
-    return rc ? rc : detect(s, scan->picture, err);
+    struct pm_map3 to_source = pm_map3_multiply(&scan->to_source, &scan->to_picture);
+    int rc = redraw(s, &to_source, (int)scan->width, (int)scan->height, paper_of(grey), err);
+    if (rc)
+        return rc;
+    scan->drawn_degrees = skew;
+    set_skew(scan, 0);
+    return detect(s, scan->picture, err);
+}
+
+/* Lines and ink of the upright page. */
+static int upright_ink(struct scanning *s, const struct pm_image *grey, struct pm_ink *ink,
+                       struct pm_error *err)
+{
+    struct pm_scan *scan = s->scan;
+    struct pm_map3 to_upright;
+    if (!pm_map3_invert(&scan->to_picture, &to_upright))
+        return pm_fail(err, PM_EINTERNAL, "the page's turn has no inverse");
+    pm_ink_free(ink);
+    pm_lines_free(&scan->lines);
+    pm_lines_add(&scan->lines, s->boxes, s->box_count, &to_upright);
+    return pm_ink_find(grey, &scan->to_picture, (int)scan->width, (int)scan->height, ink, err);
 }
 
 /* Ink, rules, tables, pictures, order. */
@@ -163,13 +195,19 @@ static int lay_out(struct scanning *s, const struct pm_image *grey, struct pm_er
 {
     struct pm_scan *scan = s->scan;
     struct pm_ink ink = {0};
-    struct pm_map3 to_upright;
-    if (!pm_map3_invert(&scan->to_picture, &to_upright))
-        return pm_fail(err, PM_EINTERNAL, "the page's turn has no inverse");
-    pm_lines_add(&scan->lines, s->boxes, s->box_count, &to_upright);
-    int rc = pm_ink_find(grey, &scan->to_picture, (int)scan->width, (int)scan->height, &ink, err);
-    if (rc)
+    int rc = upright_ink(s, grey, &ink, err);
+    if (!rc && !s->options->no_deskew) {
+        /* the ink knows the skew to a hundredth of a degree, the boxes to a tenth */
+        float lean = pm_lines_lean(&scan->lines, &ink);
+        if (fabsf(lean) >= SKEW_MIN) {
+            set_skew(scan, scan->skew_degrees - scan->drawn_degrees + lean);
+            rc = upright_ink(s, grey, &ink, err);
+        }
+    }
+    if (rc) {
+        pm_ink_free(&ink);
         return rc;
+    }
     scan->paper = ink.paper;
     float type_px = pm_lines_typical_height(&scan->lines, 0.012f * (float)scan->height);
     rc = pm_rules_find(&ink, &scan->lines, type_px, &scan->rules, err);
@@ -221,6 +259,8 @@ int pm_scan_page(const struct pm_image *image, const struct pm_scan_options *opt
     }
     if (!rc)
         rc = lay_out(&s, &grey, err);
+    if (!rc)
+        out->to_source = pm_map3_multiply(&out->to_source, &out->to_picture);
     if (!rc)
         rc = report(&s, 850, err);
     pm_image_free(&grey);

@@ -39,7 +39,8 @@ struct pm_scan {
     uint32_t width, height;         /* upright page */
     uint32_t source_width, source_height;
     uint32_t turned_degrees;
-    float skew_degrees;
+    float skew_degrees;  /* removed altogether ... */
+    float drawn_degrees; /* ... of which `turned` is free already */
     uint8_t paper;
     struct pm_lines lines;
     struct pm_rules rules;
