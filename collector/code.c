@@ -74,7 +74,6 @@ static void put_piece(struct pm_buf *out, const struct pm_row_piece *piece, floa
         return;
     }
     size_t size = strlen(read->text), at = 0;
-    float width = piece->right - piece->left;
     struct pm_buf word = {0};
     for (uint32_t w = 0; w < read->word_count; w++) {
         size_t end = w + 1 < read->word_count ? read->words[w + 1].start : size;
@@ -83,7 +82,7 @@ static void put_piece(struct pm_buf *out, const struct pm_row_piece *piece, floa
         word.size = 0;
         pm_text_clean(&word, read->text + at, end - at);
         if (w > 0 && word.size) {
-            float gap = (read->words[w].left - read->words[w - 1].right) * width / px;
+            float gap = (read->words[w].left - read->words[w - 1].right) * piece->crop_px / px;
             long wide = gap > 2.6f && gap < WIDEST_INDENT ? lroundf(gap) : 1;
             bool is_apart = at > 0 && read->text[at - 1] == ' ';
             blanks(out, is_apart ? wide : 0);

@@ -72,6 +72,18 @@ void pm_crop_index_make(const struct pm_page *page, const struct pm_region_text 
         qsort(out->keys, out->count, sizeof *out->keys, by_place);
 }
 
+/* Crops are cut with a margin that varies from line to line; words stand where they stand. */
+static void place_by_words(struct pm_row_piece *p)
+{
+    if (!p->read || !p->read->word_count)
+        return;
+    float first = p->read->words[0].left, last = p->read->words[p->read->word_count - 1].right;
+    if (!(first >= 0 && first < last && last <= 1))
+        return;
+    p->right = p->left + last * p->crop_px;
+    p->left += first * p->crop_px;
+}
+
 static void fill_piece(const struct pm_page_crop *crop, const struct pm_region_text *read,
                        struct pm_arena *arena, struct pm_row_piece *out)
 {
@@ -80,6 +92,8 @@ static void fill_piece(const struct pm_page_crop *crop, const struct pm_region_t
     out->read = read;
     out->left = min4(q[0], q[2], q[4], q[6]);
     out->right = max4(q[0], q[2], q[4], q[6]);
+    out->crop_px = out->right - out->left;
+    place_by_words(out);
     struct pm_buf text = {0};
     const char *code, *why;
     if (pm_read_failed(read, &code, &why)) {

@@ -14,7 +14,8 @@
 struct pm_row_piece { /* one crop */
     const char *text; /* cleaned; "" when nothing was legible */
     size_t bytes;
-    float left, right;
+    float left, right; /* of its text: of the first and last word where the reader gave them */
+    float crop_px;     /* width of the crop, of which words are shares */
     const struct pm_page_crop *crop;
     const struct pm_region_text *read; /* NULL: no answer came */
 };

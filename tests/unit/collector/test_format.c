@@ -216,6 +216,15 @@ static void test_code_columns(void **state)
     d.texts[0].words = words;
     d.texts[0].word_count = 2;
     assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a     /* wide */\n```");
+    /* crops have margins that vary; the words tell where a row begins */
+    struct pm_word whole = {0, 6, 0.2f, 0.8f, 1};
+    uint32_t second = drawn_crop(&d, 0, 0, 15, 30, 115, 50, "inner;");
+    d.texts[second].words = &whole;
+    d.texts[second].word_count = 1;
+    assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a     /* wide */\n   inner;\n```");
+    d.texts[second].word_count = 0;
+    assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a     /* wide */\n inner;\n```");
+    d.text_count = d.page.crop_count = 1;
     words[1].start = 9000; /* nonsense falls back to the text */
     assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a /* wide */\n```");
     drawn_free(&d);
