@@ -8,8 +8,8 @@
 #include "engine/ppocr/det.h"
 #include "engine/ppocr/net.h"
 
-/* Largest picture that the network takes, in pixels (its maps take about 70 bytes a pixel). */
-#define PM_DET_PIXELS_MAX ((int64_t)24 << 20)
+/* Largest picture that the network takes, in pixels (its maps take about 90 bytes a pixel). */
+#define PM_DET_PIXELS_MAX ((int64_t)16 << 20)
 
 void pm_det_tap(struct pm_det *det, struct pm_tap tap);
 void pm_cls_tap(struct pm_cls *cls, struct pm_tap tap);
