@@ -349,6 +349,9 @@ static int deliver_done(struct batch *b, struct document *d, struct pagemill_err
         rc = save_all(b, result, d, err);
     if (!rc && b->config->to_stdout)
         rc = print_first(b, result, d, err);
+    if (rc && b->config->to_stdout &&
+        ferror(stdout)) /* nobody reads on: the rest would be work for nothing */
+        b->fatal = *(struct pm_error *)(void *)err;
     if (!rc) {
         b->pages_done += result->pages - result->pages_failed;
         b->pages_failed += result->pages_failed;
@@ -379,10 +382,9 @@ static void deliver(struct batch *b, struct document *d)
                      d->error_text && *d->error_text ? d->error_text : "failed");
     if (rc == PM_ECANCELLED && d->last.state == PAGEMILL_JOB_DONE)
         return;
-    if (rc) {
+    if (rc && !b->fatal.code)
         complain(b, d->name, err.text);
-        b->failed++;
-    }
+    b->failed += rc != 0;
     if (d->partial)
         pm_partial_finish(d->partial);
     if (!b->config->keep_jobs)
@@ -394,7 +396,7 @@ static void deliver(struct batch *b, struct document *d)
 /* Final documents whose turn it is. */
 static void deliver_ready(struct batch *b)
 {
-    for (struct document *d = b->first, *next; d; d = next) {
+    for (struct document *d = b->first, *next; d && !b->fatal.code; d = next) {
         next = d->next;
         if (d->is_final)
             deliver(b, d);

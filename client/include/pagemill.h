@@ -10,9 +10,10 @@
  *         fprintf(stderr, "%s\n", err.text);
  *     pagemill_close(&pm);
  *
- * Results    Every fallible function returns 0 or a negative PAGEMILL_E..., and fills *err (which may be
- * NULL) with a line that a person can act on. The library never prints, never exits, installs no signal
- *            handler and starts no process.
+ * Results    Every fallible function returns 0 or a negative PAGEMILL_E..., and fills *err (may be NULL) with
+ *            a line that a person can act on. The library never prints, never exits, installs no signal
+ *            handler and starts no process. Memory for a document, a result or a list that cannot be had is
+ *            PAGEMILL_ENOMEM; where not even a few kilobytes can be had, abort() ends the program.
  * Deadlines  timeout_ms: -1 waits for ever, 0 only tries. PAGEMILL_ETIMEOUT leaves the handle usable; a
  *            request that timed out may still be carried out. Calls made before a lost connection is back
  *            wait for it inside their deadline and are repeated: submit cannot make a second job that way,
@@ -21,8 +22,9 @@
  *            in a forked child; there, only exec or _exit.
  * Event loop Poll pagemill_fd() for reading, then call pagemill_process() and take events with
  *            pagemill_next_event(pm, 0, ...) until PAGEMILL_ETIMEOUT.
- * Growing    Structs that you fill start with struct_size and have an _INIT value; structs that the library
- *            gives are only ever extended at their end. Borrowed pointers say how long they live.
+ * Growing    Structs that you fill start with struct_size and have an _INIT value: they may be extended at
+ *            their end. Structs that the library gives change only together with its soname. Borrowed
+ *            pointers say how long they live.
  */
 #ifndef PAGEMILL_H
 #define PAGEMILL_H
@@ -46,7 +48,7 @@ extern "C" {
 enum pagemill_code {
     PAGEMILL_OK = 0,
     PAGEMILL_EINVAL = -1,        /* impossible option, range or name */
-    PAGEMILL_ENOMEM = -2,        /* memory is out; the handle can only be closed */
+    PAGEMILL_ENOMEM = -2,        /* memory for a document, a result or a list could not be had */
     PAGEMILL_EIO = -3,           /* the operating system refused: open, read, write */
     PAGEMILL_ENOTFOUND = -4,     /* file, job or result: not there */
     PAGEMILL_EFORMAT = -5,       /* damaged bytes */
