@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "layoutd/aligned.h"
 #include "layoutd/blocks.h"
 #include "layoutd/order.h"
 
@@ -287,6 +288,37 @@ static void find_rule_above(const struct work *w, float above_y, struct pm_text_
     }
 }
 
+/* Blocks and tables without rules of rows[0..count), whose lines were added last. The sequence is in the
+ * order of rows already, which is that of the cells. */
+static void emit_rows(struct work *w, struct pm_text_row *rows, uint32_t count, uint32_t column)
+{
+    struct pm_aligned run = {0};
+    for (uint32_t from = 0; from < count;) {
+        bool found =
+            w->in->tables && pm_aligned_find(w->in->lines, w->out->lines, rows, count, from, &w->type, &run);
+        uint32_t to = found ? run.from : count;
+        if (to > from)
+            pm_blocks_find(w->in->lines, rows + from, to - from, &w->type, column, w->in->height, w->out);
+        if (!found)
+            break;
+        struct pm_tables *t = w->in->tables;
+        PM_GROW(t->items, t->count, t->capacity);
+        t->items[t->count] = pm_aligned_table(&run, rows, w->out->lines, t->count, w->in->lines);
+        struct pm_layout_region *r = add_region(w->out, PM_LABEL_TABLE, t->items[t->count].box, 0);
+        r->table = (int)t->count++;
+        r->column = column;
+        r->first = rows[run.from].first;
+        for (uint32_t i = run.from; i < run.to; i++)
+            for (uint32_t k = 0; k < rows[i].count; k++, r->count++) {
+                struct pm_layout_line *l = &w->out->lines[rows[i].first + k];
+                l->row = i - run.from;
+                r->score += w->in->lines->items[l->line].score;
+            }
+        r->score /= (float)r->count;
+        from = run.to;
+    }
+}
+
 /* Rows of text places[from..to) of one leaf, between blocks. */
 static void emit_text(struct work *w, const struct pm_place *places, uint32_t from, uint32_t to)
 {
@@ -302,7 +334,7 @@ static void emit_text(struct work *w, const struct pm_place *places, uint32_t fr
         make_row(w, &rows[r]);
         find_rule_above(w, r ? rows[r - 1].baseline + 0.3f * rows[r - 1].x_height : -1, &rows[r]);
     }
-    pm_blocks_find(w->in->lines, rows, count, &w->type, places[from].column, w->in->height, w->out);
+    emit_rows(w, rows, count, places[from].column);
     free(rows);
 }
 

@@ -14,7 +14,7 @@ struct pm_layout_input {
     uint32_t page;                  /* number in the document, from 1 */
     struct pm_lines *lines;         /* may be cut further; table and cell set by pm_tables_find */
     const struct pm_rules *rules;   /* may be NULL */
-    const struct pm_tables *tables; /* may be NULL */
+    struct pm_tables *tables;       /* drawn ones; those that only the text shows are added. May be NULL */
     const struct pm_rect *pictures; /* [picture_count] */
     uint32_t picture_count;
 };
