@@ -226,8 +226,13 @@ static float text_left(const struct prose *p, uint32_t i, const struct pm_mark *
     const struct pm_row *row = &p->rows[i];
     if (!m->bytes)
         return row->left;
-    if (row->piece_count > 1 && row->pieces[0].bytes == m->bytes)
+    const struct pm_row_piece *piece = &row->pieces[0];
+    if (row->piece_count > 1 && piece->bytes == m->bytes)
         return row->pieces[1].left;
+    const struct pm_region_text *read = piece->read;
+    if (read && read->word_count > 1 && read->words[0].end - read->words[0].start == m->bytes &&
+        read->words[1].left > read->words[0].left && read->words[1].left <= 1)
+        return piece->left + (read->words[1].left - read->words[0].left) * piece->crop_px;
     return row->left + ((float)pm_text_points(row->text, m->bytes) + 1) * p->character_px;
 }
 

@@ -177,6 +177,27 @@ static void test_lists_over_regions(void **state)
     drawn_free(&d);
 }
 
+/* An item whose bullet was not read stands where the text of its neighbours does, whatever the gap is. */
+static void test_bare_item(void **state)
+{
+    struct drawn d;
+    struct pm_word words[] = {{0, 3, 0, 0.05f, 1}, {4, 8, 0.5f, 1, 1}};
+    (void)state;
+    drawn_init(&d);
+    drawn_region(&d, PM_LABEL_LIST, 100, 0, "\xE2\x80\xA2 text of it");
+    drawn_region(&d, PM_LABEL_LIST, 160, 30, "bullet not read");
+    d.texts[0].words = words;
+    d.texts[0].word_count = 2;
+    struct pm_out_page p = drawn_format(&d);
+    assert_string_equal(p.regions[0].content, "- text of it");
+    assert_string_equal(p.regions[1].content, "- bullet not read");
+    d.page.regions[1].box[0] += 40;
+    d.page.crops[1].quad[0] += 40;
+    d.page.crops[1].quad[6] += 40;
+    assert_string_equal(drawn_format(&d).regions[1].content, "  - bullet not read");
+    drawn_free(&d);
+}
+
 static void test_references(void **state)
 {
     static const struct content_case cases[] = {
@@ -223,7 +244,7 @@ static void test_code_columns(void **state)
     d.texts[second].word_count = 1;
     assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a     /* wide */\n   inner;\n```");
     d.texts[second].word_count = 0;
-    assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a     /* wide */\n inner;\n```");
+    assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a    /* wide */\n inner;\n```");
     d.text_count = d.page.crop_count = 1;
     words[1].start = 9000; /* nonsense falls back to the text */
     assert_string_equal(drawn_format(&d).regions[0].content, "```\nint a /* wide */\n```");
@@ -546,21 +567,14 @@ static void test_random_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_paragraphs),
-        cmocka_unit_test(test_headings),
-        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_lists_over_regions),
-        cmocka_unit_test(test_references),
-        cmocka_unit_test(test_code),
-        cmocka_unit_test(test_code_columns),
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_hostile_tables),
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_confidence_and_lines),
-        cmocka_unit_test(test_order_of_texts),
-        cmocka_unit_test(test_failures_stay_visible),
-        cmocka_unit_test(test_continues),
-        cmocka_unit_test(test_refuses_what_does_not_fit),
+        cmocka_unit_test(test_paragraphs),     cmocka_unit_test(test_headings),
+        cmocka_unit_test(test_lists),          cmocka_unit_test(test_lists_over_regions),
+        cmocka_unit_test(test_bare_item),      cmocka_unit_test(test_references),
+        cmocka_unit_test(test_code),           cmocka_unit_test(test_code_columns),
+        cmocka_unit_test(test_tables),         cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_blocks),         cmocka_unit_test(test_confidence_and_lines),
+        cmocka_unit_test(test_order_of_texts), cmocka_unit_test(test_failures_stay_visible),
+        cmocka_unit_test(test_continues),      cmocka_unit_test(test_refuses_what_does_not_fit),
         cmocka_unit_test(test_random_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
