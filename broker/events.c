@@ -111,6 +111,29 @@ static int send_event(struct pm_broker *b, struct pm_conn *c, const struct pm_pe
     return rc;
 }
 
+/* Snapshots in batches: the map must not change under its cursor, and what was sent must not come again
+ * before the others had their turn. */
+static void send_progress(struct pm_broker *b, struct pm_conn *c)
+{
+    uint64_t jobs[256];
+    int rc = 0;
+    while (!rc && c->progress.count && !c->is_dead) {
+        size_t cursor = 0, count = 0;
+        void *value;
+        while (count < sizeof jobs / sizeof jobs[0] &&
+               pm_map_next(&c->progress, &cursor, &jobs[count], &value))
+            count++;
+        for (size_t i = 0; i < count && !rc; i++) {
+            struct pm_pending_event e = {.kind = PM_EVENT_PROGRESS, .job = jobs[i]};
+            rc = send_event(b, c, &e);
+            if (!rc)
+                pm_map_remove(&c->progress, jobs[i]);
+        }
+    }
+    if (!rc)
+        c->progress_us = b->now.us; /* otherwise the rest as soon as there is room */
+}
+
 void pm_events_flush(struct pm_broker *b, struct pm_conn *c)
 {
     int rc = 0;
@@ -127,18 +150,8 @@ void pm_events_flush(struct pm_broker *b, struct pm_conn *c)
             pm_map_remove(&c->progress, c->event_first->job);
         drop_first(c);
     }
-    if (rc || c->is_dead || !c->progress.count || b->now.us - c->progress_us < PROGRESS_US)
-        return;
-    c->progress_us = b->now.us;
-    size_t cursor = 0;
-    uint64_t job;
-    void *value;
-    while (!rc && pm_map_next(&c->progress, &cursor, &job, &value)) {
-        struct pm_pending_event e = {.kind = PM_EVENT_PROGRESS, .job = job};
-        rc = send_event(b, c, &e);
-    }
-    if (!rc)
-        pm_map_free(&c->progress); /* otherwise all of them again: a snapshot too many does no harm */
+    if (!rc && !c->is_dead && c->progress.count && b->now.us - c->progress_us >= PROGRESS_US)
+        send_progress(b, c);
 }
 
 int64_t pm_events_next_us(const struct pm_broker *b)
@@ -146,9 +159,10 @@ int64_t pm_events_next_us(const struct pm_broker *b)
     int64_t next = INT64_MAX;
     for (size_t i = 0; i < b->conn_count; i++) {
         const struct pm_conn *c = b->conns[i];
-        int64_t due =
-            c->progress.count || c->out_first || c->event_first ? c->progress_us + PROGRESS_US : INT64_MAX;
-        if (c->out_first || c->event_first) /* its socket was full: look again soon */
+        if (!c->progress.count && !c->out_first && !c->event_first)
+            continue;
+        int64_t due = c->progress_us + PROGRESS_US;
+        if (c->out_first || c->event_first || due <= b->now.us) /* its socket was full: look again soon */
             due = b->now.us + 20000;
         next = due < next ? due : next;
     }

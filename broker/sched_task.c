@@ -167,7 +167,7 @@ static void region_failed(struct pm_sched *s, struct pm_now now, const struct re
     op->code = pm_actions_text(&s->actions, code);
     op->text = pm_actions_text(&s->actions, text);
     op->fails = r->t->fails;
-    pm_sched_event(s, r->job, PM_EVENT_PROGRESS, p, r->slot, NULL, NULL);
+    pm_sched_event(s, r->job, PM_EVENT_PROGRESS, p, r->slot + 1, NULL, NULL);
     pm_page_check(s, now, r->job, p);
 }
 

@@ -21,7 +21,7 @@ int pm_verb_partial(struct pm_broker *b, struct pm_conn *c, const struct pm_mess
                               .event = PM_EVENT_PARTIAL,
                               .job = pm_task_job(p->task),
                               .page = pm_task_page(p->task),
-                              .region = pm_task_slot(p->task),
+                              .region = pm_task_slot(p->task) + 1, /* 0 is the page itself */
                               .blob = "",
                               .text = p->text};
     pm_events_take(b, &event);

@@ -268,11 +268,14 @@ static void dead_worker_is_noticed_and_its_answer_fenced(void **state)
 {
     (void)state;
     struct fleet t;
-    fleet_open(&t);
+    fixture_open(&t.f);
+    broker_start(&t.f, NULL);
+    client_open(&t.client, &t.f, "alice");
+    service_open(&t.layoutd, &t.f, PM_ROLE_LAYOUTD, "layoutd-1", 1);
+    service_open(&t.collector, &t.f, PM_ROLE_COLLECTOR, "collector-1", 1);
     uint64_t job = submit(&t.client, "source", "key", NULL);
     struct fake_lease l = take_lease(&t.layoutd);
     answer_lease(&t.layoutd, &l, 1, 0);
-    link_close(&t.worker); /* make room for the victim */
     service_open(&t.worker, &t.f, PM_ROLE_WORKER, "worker-2", 0);
     pid_t victim = start_victim();
     struct link doomed;
@@ -461,6 +464,56 @@ static void watchers_see_it_all_in_order(void **state)
     (void)progress;
     link_close(&watcher);
     fleet_close(&t);
+}
+
+/* A watcher that sleeps: its queue is bounded, what is dropped is counted and told, and the snapshots that
+ * follow put it right for every job. */
+static void sleepy_watcher_is_told_what_it_missed(void **state)
+{
+    (void)state;
+    enum { JOBS = 10000, AT_ONCE = 200 };
+    struct fixture f;
+    struct link client, watcher;
+    fixture_open(&f);
+    broker_start(&f, NULL);
+    client_open(&client, &f, "alice");
+    client_open(&watcher, &f, "eve");
+    struct pm_msg_watch w = {.ref = 2, .batch = ""};
+    link_send(&watcher, PM_MSG_WATCH, &w);
+    link_expect(&watcher, PM_MSG_DONE);
+    char source[PM_BLOB_KEY_SIZE];
+    put_blob(&f, PM_BLOB_DISK, "x", source);
+    struct pm_msg_submit m = {.key = "", .name = "n", .source = source, .batch = ""};
+    m.options = (struct pm_options){
+        .pages = "", .password = "", .reader = "", .formats = "", .drop = "", .stem = "n"};
+    uint64_t last = 0;
+    for (int n = 0; n < JOBS; n += AT_ONCE) {
+        for (int i = 0; i < AT_ONCE; i++) {
+            m.ref = (uint64_t)(n + i + 1);
+            link_send(&client, PM_MSG_SUBMIT, &m);
+        }
+        for (int i = 0; i < AT_ONCE; i++)
+            last = ((const struct pm_msg_accepted *)link_expect(&client, PM_MSG_ACCEPTED))->job;
+    }
+    assert_int_equal(last, JOBS);
+    assert_true(counter(&client, "events_lost") > 0);
+    uint8_t *seen = calloc(JOBS + 1, 1);
+    uint64_t seq = 0, count = 0, lost = 0;
+    while (count < JOBS) {
+        const struct pm_msg_event *e = link_expect(&watcher, PM_MSG_EVENT);
+        assert_int_equal(e->seq, ++seq);
+        lost += e->kind == PM_EVENT_LOST;
+        if (e->kind == PM_EVENT_LOST)
+            continue;
+        assert_in_range(e->info.job, 1, JOBS);
+        count += !seen[e->info.job];
+        seen[e->info.job] = 1;
+    }
+    assert_true(lost > 0);
+    free(seen);
+    link_close(&client);
+    link_close(&watcher);
+    fixture_close(&f);
 }
 
 /* ---- refusals ---- */
@@ -785,6 +838,7 @@ int main(void)
         cmocka_unit_test(cancel_reaches_a_running_region),
         cmocka_unit_test(failures_are_told),
         cmocka_unit_test(watchers_see_it_all_in_order),
+        cmocka_unit_test(sleepy_watcher_is_told_what_it_missed),
         cmocka_unit_test(strangers_and_wrong_roles),
         cmocka_unit_test(bad_submits),
         cmocka_unit_test(second_broker_is_refused),
