@@ -94,7 +94,8 @@ static void join_pieces(struct pm_rule *items, uint32_t *count, bool across, flo
                 j--;
             }
     }
-    qsort(items, *count, sizeof *items, by_top);
+    if (*count) /* qsort of a NULL list, even of none, is undefined */
+        qsort(items, *count, sizeof *items, by_top);
 }
 
 int pm_rules_find(struct pm_ink *ink, const struct pm_lines *lines, float type_px, struct pm_rules *out,
