@@ -45,14 +45,14 @@ int pm_cli_begin(const struct pm_command *command, int argc, char **argv, void *
                  struct pm_arguments *arguments)
 {
     struct pm_error err;
-    int rc = pm_options_parse(command, argc, argv, settings, arguments, &err);
+    int rc = pm_options_parse(&command->usage, argc, argv, settings, arguments, &err);
     if (rc) {
         pm_cli_error("%s: %s", command->name, err.text);
         return PM_EXIT_USAGE;
     }
     if (!arguments->wants_help)
         return -1;
-    pm_options_help(command, pm_cli_width(STDOUT_FILENO), stdout);
+    pm_options_help(&command->usage, pm_cli_width(STDOUT_FILENO), stdout);
     return fflush(stdout) ? PM_EXIT_FAILED : PM_EXIT_OK;
 }
 

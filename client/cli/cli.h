@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "client/cli/options.h"
+#include "base/options.h"
 #include "client/include/pagemill.h"
 
 enum pm_exit {
@@ -15,6 +15,11 @@ enum pm_exit {
     PM_EXIT_INTERRUPTED = 130, /* Ctrl-C or SIGTERM */
 };
 
+struct pm_command {
+    const char *name; /* the word after "pagemill" */
+    struct pm_usage usage;
+    int (*run)(const struct pm_command *command, int argc, char **argv);
+};
 extern const struct pm_command pm_command_parse, pm_command_submit, pm_command_jobs, pm_command_status,
     pm_command_watch, pm_command_cancel, pm_command_retry, pm_command_result, pm_command_top, pm_command_up,
     pm_command_down, pm_command_model, pm_command_version, pm_command_help;

@@ -62,13 +62,16 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_cancel = {
     .name = "cancel",
-    .arguments = "JOB...",
-    .summary = "stop jobs",
-    .about = "Stops jobs at once, regions being read included. A cancelled job stays in the list and can be "
+    .run = run,
+    .usage =
+        {.name = "pagemill cancel",
+         .arguments = "JOB...",
+         .summary = "stop jobs",
+         .about =
+             "Stops jobs at once, regions being read included. A cancelled job stays in the list and can be "
              "run again "
              "with retry.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .most = UINT32_MAX,
-    .run = run,
+         .more = PM_CLI_EXIT_SECTION,
+         .tables = tables,
+         .most = UINT32_MAX},
 };

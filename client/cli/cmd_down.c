@@ -90,14 +90,17 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_down = {
     .name = "down",
-    .arguments = "",
-    .summary = "stop the fleet",
-    .about = "Tells the fleet to take no more work, to finish the pages in hand and to stop, and waits until "
+    .run = run,
+    .usage =
+        {.name = "pagemill down",
+         .arguments = "",
+         .summary = "stop the fleet",
+         .about =
+             "Tells the fleet to take no more work, to finish the pages in hand and to stop, and waits until "
              "all its "
              "processes are gone. Queued jobs stay in the journal: the next `pagemill up` with the same "
              "state folder "
              "goes on with them.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .run = run,
+         .more = PM_CLI_EXIT_SECTION,
+         .tables = tables},
 };

@@ -3,8 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/roff.h"
 #include "client/cli/cli.h"
-#include "client/cli/roff.h"
 
 struct settings {
     bool is_short, is_roff;
@@ -37,7 +37,7 @@ static void show_list(FILE *out)
 {
     fputs("COMMANDS\n", out);
     for (size_t i = 0; pm_commands[i]; i++)
-        fprintf(out, "       %-9s %s\n", pm_commands[i]->name, pm_commands[i]->summary);
+        fprintf(out, "       %-9s %s\n", pm_commands[i]->name, pm_commands[i]->usage.summary);
     fputc('\n', out);
 }
 
@@ -53,14 +53,33 @@ static void show_all(FILE *out)
     pm_options_sections(more, width, out);
 }
 
+static const struct pm_roff roff = {
+    .section = 1, .manual = "User Commands", .made_by = "pagemill help --roff", .see_also = "pagemill(1)"};
+
+static void show_roff(FILE *out)
+{
+    pm_roff_title("pagemill", &roff, out);
+    fputs(".SH NAME\npagemill \\- read documents on ordinary processors\n.SH SYNOPSIS\n"
+          "\\fBpagemill\\fR \\fICOMMAND\\fR [\\fIoptions\\fR] [\\fIarguments\\fR]\n.SH DESCRIPTION\n",
+          out);
+    pm_roff_paragraphs(about, out);
+    fputs(".SH COMMANDS\n", out);
+    for (size_t i = 0; pm_commands[i]; i++)
+        fprintf(out, ".TP\n.BR pagemill\\-%s (1)\n%s\n", pm_commands[i]->name, pm_commands[i]->usage.summary);
+    pm_roff_sections(more, out);
+    pm_roff_see_also("pagemill-broker(8), pagemill-layoutd(8), pagemill-decode(8), pagemill-worker(8), "
+                     "pagemill-collector(8)",
+                     out);
+}
+
 static int show_one(const char *name, bool is_roff)
 {
     for (size_t i = 0; pm_commands[i]; i++)
         if (!strcmp(pm_commands[i]->name, name)) {
             if (is_roff)
-                pm_roff_command(pm_commands[i], stdout);
+                pm_roff_page(&pm_commands[i]->usage, &roff, stdout);
             else
-                pm_options_help(pm_commands[i], pm_cli_width(STDOUT_FILENO), stdout);
+                pm_options_help(&pm_commands[i]->usage, pm_cli_width(STDOUT_FILENO), stdout);
             return PM_EXIT_OK;
         }
     pm_cli_error("there is no command \"%.80s\"", name);
@@ -81,7 +100,7 @@ static int run(const struct pm_command *command, int argc, char **argv)
             show_list(stderr);
             fputs("`pagemill --help` tells more.\n", stderr);
         } else if (s.is_roff) {
-            pm_roff_program(about, more, pm_commands, stdout);
+            show_roff(stdout);
         } else {
             show_all(stdout);
         }
@@ -94,10 +113,11 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_help = {
     .name = "help",
-    .arguments = "[COMMAND]",
-    .summary = "show the list of commands, or the manual of one",
-    .about = "Without an argument, lists the commands; with one, shows its manual.\n",
-    .tables = tables,
-    .most = 1,
     .run = run,
+    .usage = {.name = "pagemill help",
+              .arguments = "[COMMAND]",
+              .summary = "show the list of commands, or the manual of one",
+              .about = "Without an argument, lists the commands; with one, shows its manual.\n",
+              .tables = tables,
+              .most = 1},
 };

@@ -95,12 +95,15 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_jobs = {
     .name = "jobs",
-    .arguments = "",
-    .summary = "list the jobs of a fleet",
-    .about = "Lists jobs, the newest first: number, state, pages read of all pages, pages that failed, age "
+    .run = run,
+    .usage =
+        {.name = "pagemill jobs",
+         .arguments = "",
+         .summary = "list the jobs of a fleet",
+         .about =
+             "Lists jobs, the newest first: number, state, pages read of all pages, pages that failed, age "
              "and name. "
              "Finished jobs are listed until their results expire or are dropped.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .run = run,
+         .more = PM_CLI_EXIT_SECTION,
+         .tables = tables},
 };

@@ -182,9 +182,13 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_model = {
     .name = "model",
-    .arguments = "list | verify [PATH...] | pack SRC",
-    .summary = "list, check and pack models",
-    .about = "list shows the models that are installed: the name for --reader, the family that runs it, and "
+    .run = run,
+    .usage =
+        {.name = "pagemill model",
+         .arguments = "list | verify [PATH...] | pack SRC",
+         .summary = "list, check and pack models",
+         .about =
+             "list shows the models that are installed: the name for --reader, the family that runs it, and "
              "whether it "
              "reads lines or blocks.\n"
              "\n"
@@ -193,9 +197,8 @@ const struct pm_command pm_command_model = {
              "\n"
              "pack turns a folder of safetensors weights into a model folder whose weights are mapped, not "
              "loaded.\n",
-    .more = "EXIT STATUS\n 0    all is well\n 1    a model is missing or damaged\n 2    wrong usage\n",
-    .tables = tables,
-    .least = 1,
-    .most = UINT32_MAX,
-    .run = run,
+         .more = "EXIT STATUS\n 0    all is well\n 1    a model is missing or damaged\n 2    wrong usage\n",
+         .tables = tables,
+         .least = 1,
+         .most = UINT32_MAX},
 };

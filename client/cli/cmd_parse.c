@@ -92,47 +92,55 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_parse = {
     .name = "parse",
-    .arguments = "FILE|FOLDER|- ...",
-    .summary = "read documents and write Markdown, JSON or text",
-    .about =
-        "Reads PDF, PNG, JPEG, TIFF, WebP, BMP and GIF files and writes what is on their pages. No service "
-        "needs "
-        "to run: a private fleet of processes is started, does the work on all cores and is gone afterwards, "
-        "however the command ends.\n"
-        "\n"
-        "A folder is walked with its subfolders, in bytewise order of the paths; hidden files, links to "
-        "folders "
-        "and everything that is no document by its first bytes are left out. \"-\" is standard input.\n"
-        "\n"
-        "Each document goes to a folder of its own, named after the file, with the hierarchy below a walked "
-        "folder kept:\n"
-        "\n"
-        "  OUT/STEM/STEM.md     the text in reading order\n"
-        "  OUT/STEM/STEM.json   pages, regions, places, confidences\n"
-        "  OUT/STEM/imgs/       pictures cut out of the pages\n"
-        "\n"
-        "Two documents of one name in one folder do not overwrite each other: the second becomes STEM-2, the "
-        "third STEM-3, in input order. While a document is read, OUT/STEM/STEM.partial.md grows page by "
-        "page; "
-        "it is removed when STEM.md is complete. Files appear whole or not at all.\n"
-        "\n"
-        "A document that cannot be read costs one line on standard error and the exit status; all others are "
-        "delivered. Pages and regions that cannot be read stay in the output with the reason in their "
-        "place.\n",
-    .more = "EXIT STATUS\n 0    everything was read\n 1    some document failed, in whole or in part\n 2    "
-            "wrong usage\n"
-            " 130  interrupted by Ctrl-C or SIGTERM (a second one ends at once)\n"
-            "\fENVIRONMENT\nPAGEMILL_MODELS is the models folder. NO_COLOR and TERM=dumb are respected. "
-            "TMPDIR holds the "
-            "journal and the source files while they are read; /dev/shm, or XDG_RUNTIME_DIR, holds page "
-            "pictures.\n"
-            "\fEXAMPLES\n pagemill parse scan.pdf photo.jpg letters/ -o out/\n pagemill parse book.pdf "
-            "--pages 1-20,31 "
-            "--format md\n pagemill parse - --stdout < page.png > page.md\n find . -name '*.pdf' | pagemill "
-            "parse "
-            "--files-from - -o out/\n",
-    .tables = tables,
-    .least = 0,
-    .most = UINT32_MAX,
     .run = run,
+    .usage =
+        {.name = "pagemill parse",
+         .arguments = "FILE|FOLDER|- ...",
+         .summary = "read documents and write Markdown, JSON or text",
+         .about =
+             "Reads PDF, PNG, JPEG, TIFF, WebP, BMP and GIF files and writes what is on their pages. No "
+             "service "
+             "needs "
+             "to run: a private fleet of processes is started, does the work on all cores and is gone "
+             "afterwards, "
+             "however the command ends.\n"
+             "\n"
+             "A folder is walked with its subfolders, in bytewise order of the paths; hidden files, links to "
+             "folders "
+             "and everything that is no document by its first bytes are left out. \"-\" is standard input.\n"
+             "\n"
+             "Each document goes to a folder of its own, named after the file, with the hierarchy below a "
+             "walked "
+             "folder kept:\n"
+             "\n"
+             "  OUT/STEM/STEM.md     the text in reading order\n"
+             "  OUT/STEM/STEM.json   pages, regions, places, confidences\n"
+             "  OUT/STEM/imgs/       pictures cut out of the pages\n"
+             "\n"
+             "Two documents of one name in one folder do not overwrite each other: the second becomes "
+             "STEM-2, the "
+             "third STEM-3, in input order. While a document is read, OUT/STEM/STEM.partial.md grows page by "
+             "page; "
+             "it is removed when STEM.md is complete. Files appear whole or not at all.\n"
+             "\n"
+             "A document that cannot be read costs one line on standard error and the exit status; all "
+             "others are "
+             "delivered. Pages and regions that cannot be read stay in the output with the reason in their "
+             "place.\n",
+         .more =
+             "EXIT STATUS\n 0    everything was read\n 1    some document failed, in whole or in part\n 2    "
+             "wrong usage\n"
+             " 130  interrupted by Ctrl-C or SIGTERM (a second one ends at once)\n"
+             "\fENVIRONMENT\nPAGEMILL_MODELS is the models folder. NO_COLOR and TERM=dumb are respected. "
+             "TMPDIR holds the "
+             "journal and the source files while they are read; /dev/shm, or XDG_RUNTIME_DIR, holds page "
+             "pictures.\n"
+             "\fEXAMPLES\n pagemill parse scan.pdf photo.jpg letters/ -o out/\n pagemill parse book.pdf "
+             "--pages 1-20,31 "
+             "--format md\n pagemill parse - --stdout < page.png > page.md\n find . -name '*.pdf' | pagemill "
+             "parse "
+             "--files-from - -o out/\n",
+         .tables = tables,
+         .least = 0,
+         .most = UINT32_MAX},
 };

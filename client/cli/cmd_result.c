@@ -110,14 +110,16 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_result = {
     .name = "result",
-    .arguments = "JOB...",
-    .summary = "fetch the files of finished jobs",
-    .about = "Writes the result of each job to OUT/STEM, as parse does, and prints that folder's name. "
-             "Results can be "
-             "fetched as often as wanted until they expire.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .least = 1,
-    .most = UINT32_MAX,
     .run = run,
+    .usage = {.name = "pagemill result",
+              .arguments = "JOB...",
+              .summary = "fetch the files of finished jobs",
+              .about =
+                  "Writes the result of each job to OUT/STEM, as parse does, and prints that folder's name. "
+                  "Results can be "
+                  "fetched as often as wanted until they expire.\n",
+              .more = PM_CLI_EXIT_SECTION,
+              .tables = tables,
+              .least = 1,
+              .most = UINT32_MAX},
 };

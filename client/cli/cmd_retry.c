@@ -44,14 +44,17 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_retry = {
     .name = "retry",
-    .arguments = "JOB...",
-    .summary = "run failed or cancelled jobs again",
-    .about = "Puts failed and cancelled jobs back in the queue, and of finished jobs the pages that failed. "
+    .run = run,
+    .usage =
+        {.name = "pagemill retry",
+         .arguments = "JOB...",
+         .summary = "run failed or cancelled jobs again",
+         .about =
+             "Puts failed and cancelled jobs back in the queue, and of finished jobs the pages that failed. "
              "What was "
              "read already is not read again. Follow them with watch.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .least = 1,
-    .most = UINT32_MAX,
-    .run = run,
+         .more = PM_CLI_EXIT_SECTION,
+         .tables = tables,
+         .least = 1,
+         .most = UINT32_MAX},
 };

@@ -68,14 +68,17 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_status = {
     .name = "status",
-    .arguments = "JOB...",
-    .summary = "show jobs in detail",
-    .about = "Shows state, progress and times of each job, and every page or region that could not be read "
+    .run = run,
+    .usage =
+        {.name = "pagemill status",
+         .arguments = "JOB...",
+         .summary = "show jobs in detail",
+         .about =
+             "Shows state, progress and times of each job, and every page or region that could not be read "
              "with the "
              "reason.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
-    .least = 1,
-    .most = UINT32_MAX,
-    .run = run,
+         .more = PM_CLI_EXIT_SECTION,
+         .tables = tables,
+         .least = 1,
+         .most = UINT32_MAX},
 };

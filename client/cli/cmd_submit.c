@@ -139,9 +139,13 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_submit = {
     .name = "submit",
-    .arguments = "FILE|FOLDER|- ...",
-    .summary = "give documents to a running fleet",
-    .about = "Submits documents to the fleet that `pagemill up` started. For each one a line with the job's "
+    .run = run,
+    .usage =
+        {.name = "pagemill submit",
+         .arguments = "FILE|FOLDER|- ...",
+         .summary = "give documents to a running fleet",
+         .about =
+             "Submits documents to the fleet that `pagemill up` started. For each one a line with the job's "
              "number and "
              "the file's name is printed once the fleet has stored it safely: from then on it survives a "
              "power cut. "
@@ -150,12 +154,13 @@ const struct pm_command pm_command_submit = {
              "With --wait the results are written as they come, like those of parse; the jobs also stay in "
              "the fleet's "
              "list.\n",
-    .more = "EXIT STATUS\n 0    everything was accepted, or with --wait read\n 1    some document failed\n"
-            " 2    wrong usage\n 3    no fleet is running\n 130  interrupted\n"
-            "\fEXAMPLES\n pagemill submit report.pdf --pages 1-20,31 --wait -o out/\n pagemill submit inbox/ "
-            "--batch "
-            "monday --priority 0\n",
-    .tables = tables,
-    .most = UINT32_MAX,
-    .run = run,
+         .more =
+             "EXIT STATUS\n 0    everything was accepted, or with --wait read\n 1    some document failed\n"
+             " 2    wrong usage\n 3    no fleet is running\n 130  interrupted\n"
+             "\fEXAMPLES\n pagemill submit report.pdf --pages 1-20,31 --wait -o out/\n pagemill submit "
+             "inbox/ "
+             "--batch "
+             "monday --priority 0\n",
+         .tables = tables,
+         .most = UINT32_MAX},
 };

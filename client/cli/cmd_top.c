@@ -123,14 +123,16 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_top = {
     .name = "top",
-    .arguments = "",
-    .summary = "show what a fleet is doing",
-    .about =
-        "A screen renewed twice a second: jobs, rates, the queues with the age of their oldest task, every "
-        "process with the tasks it holds, and all counters that are not zero (refusals, retries, drops: each "
-        "has "
-        "one). Ctrl-C leaves. Rates of a single snapshot are means since the fleet's start.\n",
-    .more = PM_CLI_EXIT_SECTION,
-    .tables = tables,
     .run = run,
+    .usage = {.name = "pagemill top",
+              .arguments = "",
+              .summary = "show what a fleet is doing",
+              .about = "A screen renewed twice a second: jobs, rates, the queues with the age of their "
+                       "oldest task, every "
+                       "process with the tasks it holds, and all counters that are not zero (refusals, "
+                       "retries, drops: each "
+                       "has "
+                       "one). Ctrl-C leaves. Rates of a single snapshot are means since the fleet's start.\n",
+              .more = PM_CLI_EXIT_SECTION,
+              .tables = tables},
 };

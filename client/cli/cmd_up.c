@@ -69,12 +69,9 @@ static const struct pm_option options[] = {
      "Print a configuration file of all defaults, with comments, and do nothing "
      "else.",
      offsetof(struct settings, example), 0, 0},
-    PM_OPTION_END};
-static const struct pm_option hidden[] = {
-    {"report-fd", 0, PM_OPTION_UINT, "N", "", offsetof(struct settings, report_fd), 3, 1000000},
+    {"report-fd", 0, PM_OPTION_UINT, "N", NULL, offsetof(struct settings, report_fd), 3, 1000000},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
-static const struct pm_option *const all_tables[] = {options, hidden, NULL};
 
 struct folders {
     char *run, *state, *pixels, *pixels_root, *models;
@@ -283,11 +280,8 @@ static int run(const struct pm_command *command, int argc, char **argv)
     struct settings s = {0};
     struct pm_arguments arguments;
     struct pm_error err = {0};
-    struct pm_command all = *command;
     struct pm_up_file *loaded = NULL;
-    if (argc != 2 || strcmp(argv[1], "--help") != 0) /* hidden options are parsed and not shown */
-        all.tables = all_tables;
-    int code = pm_cli_begin(&all, argc, argv, &s, &arguments);
+    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
     if (code < 0 && s.example) {
         struct pm_buf text = {0};
         pm_up_config_example(&text);
@@ -318,24 +312,29 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_up = {
     .name = "up",
-    .arguments = "",
-    .summary = "run the fleet as a service",
-    .about =
-        "Starts broker, layoutd, workers and collector and keeps them running: a process that dies is "
-        "started again, "
-        "after 50 ms at first and at most 5 s, and its work is given to another at once. Stays in the "
-        "foreground and "
-        "logs to standard error, as systemd likes it (Type=notify).\n"
-        "\n"
-        "SIGTERM or Ctrl-C finishes the pages in hand and stops; a second one stops at once. `pagemill down` "
-        "does the "
-        "same from elsewhere. Queued jobs stay in the state folder. Two fleets on one folder are refused.\n",
-    .more = "EXIT STATUS\n 0    stopped as asked\n 1    the fleet could not run; the reason is on standard "
-            "error\n"
-            " 2    wrong usage or configuration\n"
-            "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
-            " RUN/work.sock            for the fleet's own processes\n"
-            " STATE/                   journal and blobs\n",
-    .tables = tables,
     .run = run,
+    .usage =
+        {.name = "pagemill up",
+         .arguments = "",
+         .summary = "run the fleet as a service",
+         .about =
+             "Starts broker, layoutd, workers and collector and keeps them running: a process that dies is "
+             "started again, "
+             "after 50 ms at first and at most 5 s, and its work is given to another at once. Stays in the "
+             "foreground and "
+             "logs to standard error, as systemd likes it (Type=notify).\n"
+             "\n"
+             "SIGTERM or Ctrl-C finishes the pages in hand and stops; a second one stops at once. `pagemill "
+             "down` "
+             "does the "
+             "same from elsewhere. Queued jobs stay in the state folder. Two fleets on one folder are "
+             "refused.\n",
+         .more =
+             "EXIT STATUS\n 0    stopped as asked\n 1    the fleet could not run; the reason is on standard "
+             "error\n"
+             " 2    wrong usage or configuration\n"
+             "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
+             " RUN/work.sock            for the fleet's own processes\n"
+             " STATE/                   journal and blobs\n",
+         .tables = tables},
 };

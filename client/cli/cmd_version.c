@@ -17,8 +17,9 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_version = {
     .name = "version",
-    .arguments = "",
-    .summary = "print the version",
-    .about = "Prints the version of the program.\n",
     .run = run,
+    .usage = {.name = "pagemill version",
+              .arguments = "",
+              .summary = "print the version",
+              .about = "Prints the version of the program.\n"},
 };

@@ -167,15 +167,18 @@ static int run(const struct pm_command *command, int argc, char **argv)
 
 const struct pm_command pm_command_watch = {
     .name = "watch",
-    .arguments = "[JOB...]",
-    .summary = "follow jobs until they are finished",
-    .about = "Prints a line for each page that is read, each retry and each change of state, and ends when "
+    .run = run,
+    .usage =
+        {.name = "pagemill watch",
+         .arguments = "[JOB...]",
+         .summary = "follow jobs until they are finished",
+         .about =
+             "Prints a line for each page that is read, each retry and each change of state, and ends when "
              "all named "
              "jobs are finished. Without a job, follows everything that the fleet does until interrupted.\n",
-    .more =
-        "EXIT STATUS\n 0    the jobs are done\n 1    one of them failed or was cancelled\n 2    wrong usage\n"
-        " 3    no fleet is running\n 130  interrupted\n",
-    .tables = tables,
-    .most = UINT32_MAX,
-    .run = run,
+         .more = "EXIT STATUS\n 0    the jobs are done\n 1    one of them failed or was cancelled\n 2    "
+                 "wrong usage\n"
+                 " 3    no fleet is running\n 130  interrupted\n",
+         .tables = tables,
+         .most = UINT32_MAX},
 };

@@ -1,9 +1,10 @@
-#include "client/cli/options.h"
+#include "base/options.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
 /* ---- what was meant ---- */
@@ -55,31 +56,31 @@ const char *pm_options_nearest(const char *word, const char *const *words)
 
 /* ---- parsing ---- */
 
-static const struct pm_option *find(const struct pm_command *command, const char *name, size_t length,
+static const struct pm_option *find(const struct pm_usage *usage, const char *name, size_t length,
                                     char letter)
 {
-    for (size_t t = 0; command->tables && command->tables[t]; t++)
-        for (const struct pm_option *o = command->tables[t]; o->name; o++)
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++)
             if (letter ? o->letter == letter : strlen(o->name) == length && !strncmp(o->name, name, length))
                 return o;
     return NULL;
 }
 
-static int unknown(const struct pm_command *command, const char *name, size_t length, struct pm_error *err)
+static int unknown(const struct pm_usage *usage, const char *name, size_t length, struct pm_error *err)
 {
     size_t count = 1, used = 0;
-    for (size_t t = 0; command->tables && command->tables[t]; t++)
-        for (const struct pm_option *o = command->tables[t]; o->name; o++)
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++)
             count++;
     const char **names = pm_xalloc(count * sizeof *names);
-    for (size_t t = 0; command->tables && command->tables[t]; t++)
-        for (const struct pm_option *o = command->tables[t]; o->name; o++)
-            names[used++] = o->name;
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++)
+            if (o->help)
+                names[used++] = o->name;
     char *word = pm_xstrndup(name, length);
     const char *near = pm_options_nearest(word, names);
-    int rc =
-        near ? pm_fail(err, PM_EINVAL, "unknown option --%.80s; did you mean --%s?", word, near)
-             : pm_fail(err, PM_EINVAL, "unknown option --%.80s; see pagemill %s --help", word, command->name);
+    int rc = near ? pm_fail(err, PM_EINVAL, "unknown option --%.80s; did you mean --%s?", word, near)
+                  : pm_fail(err, PM_EINVAL, "unknown option --%.80s; see %s --help", word, usage->name);
     free(word);
     free(names);
     return rc;
@@ -90,8 +91,14 @@ static int set(const struct pm_option *o, const char *value, void *settings, str
     char *place = (char *)settings + o->offset;
     if (o->kind == PM_OPTION_FLAG) {
         *(bool *)(void *)place = true;
-    } else if (o->kind == PM_OPTION_TEXT) {
+    } else if (o->kind == PM_OPTION_TEXT || o->kind == PM_OPTION_NEED_TEXT) {
         *(const char **)(void *)place = value;
+    } else if (o->kind == PM_OPTION_LOG_LEVEL) {
+        int level = pm_log_level_parse(value);
+        if (level < 0)
+            return pm_fail(err, PM_EINVAL, "--%s is debug, info, warning or error, not \"%.80s\"", o->name,
+                           value);
+        *(enum pm_log_level *)(void *)place = (enum pm_log_level)level;
     } else {
         char *end;
         errno = 0;
@@ -104,14 +111,14 @@ static int set(const struct pm_option *o, const char *value, void *settings, str
     return 0;
 }
 
-static int take_long(const struct pm_command *command, int argc, char **argv, int *i, void *settings,
+static int take_long(const struct pm_usage *usage, int argc, char **argv, int *i, void *settings,
                      struct pm_error *err)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    const struct pm_option *o = find(command, name, length, 0);
+    const struct pm_option *o = find(usage, name, length, 0);
     if (!o)
-        return unknown(command, name, length, err);
+        return unknown(usage, name, length, err);
     if (o->kind == PM_OPTION_FLAG) {
         if (equals)
             return pm_fail(err, PM_EINVAL, "--%s takes no value", o->name);
@@ -122,17 +129,17 @@ static int take_long(const struct pm_command *command, int argc, char **argv, in
     return set(o, equals ? equals + 1 : argv[++*i], settings, err);
 }
 
-static int take_letters(const struct pm_command *command, int argc, char **argv, int *i, void *settings,
+static int take_letters(const struct pm_usage *usage, int argc, char **argv, int *i, void *settings,
                         bool *wants_help, struct pm_error *err)
 {
     for (const char *p = argv[*i] + 1; *p; p++) {
-        const struct pm_option *o = find(command, NULL, 0, *p);
+        const struct pm_option *o = find(usage, NULL, 0, *p);
         if (!o && *p == 'h') {
             *wants_help = true;
             return 0;
         }
         if (!o)
-            return pm_fail(err, PM_EINVAL, "unknown option -%c; see pagemill %s --help", *p, command->name);
+            return pm_fail(err, PM_EINVAL, "unknown option -%c; see %s --help", *p, usage->name);
         if (o->kind == PM_OPTION_FLAG) {
             set(o, NULL, settings, err);
             continue;
@@ -144,7 +151,31 @@ static int take_letters(const struct pm_command *command, int argc, char **argv,
     return 0;
 }
 
-int pm_options_parse(const struct pm_command *command, int argc, char **argv, void *settings,
+static int check_complete(const struct pm_usage *usage, const struct pm_arguments *given,
+                          const void *settings, struct pm_error *err)
+{
+    char *missing = NULL;
+    for (size_t t = 0; usage->tables && usage->tables[t] && !missing; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name && !missing; o++)
+            if (o->kind == PM_OPTION_NEED_TEXT &&
+                !*(const char *const *)(const void *)((const char *)settings + o->offset))
+                missing = pm_xprintf("--%s %s", o->name, o->argument);
+    if (!missing && given->count < usage->least)
+        missing = pm_xstrdup(usage->arguments);
+    if (missing) {
+        char *synopsis = pm_options_synopsis(usage);
+        pm_fail(err, PM_EINVAL, "%s is missing; usage: %s", missing, synopsis);
+        free(synopsis);
+        free(missing);
+        return PM_EINVAL;
+    }
+    if (given->count > usage->most)
+        return pm_fail(err, PM_EINVAL, "unexpected argument \"%.80s\"; see %s --help",
+                       given->items[usage->most], usage->name);
+    return 0;
+}
+
+int pm_options_parse(const struct pm_usage *usage, int argc, char **argv, void *settings,
                      struct pm_arguments *out, struct pm_error *err)
 {
     bool is_ended = false;
@@ -159,19 +190,11 @@ int pm_options_parse(const struct pm_command *command, int argc, char **argv, vo
         else if (!strcmp(a, "--help"))
             out->wants_help = true;
         else if (a[1] == '-')
-            rc = take_long(command, argc, argv, &i, settings, err);
+            rc = take_long(usage, argc, argv, &i, settings, err);
         else
-            rc = take_letters(command, argc, argv, &i, settings, &out->wants_help, err);
+            rc = take_letters(usage, argc, argv, &i, settings, &out->wants_help, err);
     }
-    if (rc || out->wants_help)
-        return rc;
-    if (out->count < command->least)
-        return pm_fail(err, PM_EINVAL, "%s is missing; usage: pagemill %s [options] %s", command->arguments,
-                       command->name, command->arguments);
-    if (out->count > command->most)
-        return pm_fail(err, PM_EINVAL, "unexpected argument \"%.80s\"; see pagemill %s --help",
-                       out->items[command->most], command->name);
-    return 0;
+    return rc || out->wants_help ? rc : check_complete(usage, out, settings, err);
 }
 
 /* ---- help ---- */
@@ -255,21 +278,39 @@ void pm_options_sections(const char *more, int width, FILE *out)
     }
 }
 
-void pm_options_help(const struct pm_command *command, int width, FILE *out)
+char *pm_options_synopsis(const struct pm_usage *usage)
+{
+    struct pm_buf text = {0};
+    bool has_options = false;
+    pm_buf_printf(&text, "%s", usage->name);
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++) {
+            has_options = has_options || o->help;
+            if (o->kind == PM_OPTION_NEED_TEXT)
+                pm_buf_printf(&text, " --%s %s", o->name, o->argument);
+        }
+    pm_buf_printf(&text, "%s", has_options ? " [options]" : "");
+    if (usage->arguments && *usage->arguments)
+        pm_buf_printf(&text, " %s", usage->arguments);
+    return (char *)text.data;
+}
+
+void pm_options_help(const struct pm_usage *usage, int width, FILE *out)
 {
     width = pm_options_width(width);
-    bool has_arguments = command->arguments && *command->arguments;
-    fprintf(out, "NAME\n       pagemill %s - %s\n\nSYNOPSIS\n       pagemill %s%s%s%s\n\nDESCRIPTION\n",
-            command->name, command->summary, command->name, command->tables ? " [options]" : "",
-            has_arguments ? " " : "", has_arguments ? command->arguments : "");
-    pm_options_fill(command->about, 7, width, out);
-    if (command->tables) {
+    char *synopsis = pm_options_synopsis(usage);
+    fprintf(out, "NAME\n       %s - %s\n\nSYNOPSIS\n       %s\n\nDESCRIPTION\n", usage->name, usage->summary,
+            synopsis);
+    free(synopsis);
+    pm_options_fill(usage->about, 7, width, out);
+    if (usage->tables) {
         fputs("\nOPTIONS\n", out);
-        for (size_t t = 0; command->tables[t]; t++)
-            for (const struct pm_option *o = command->tables[t]; o->name; o++)
-                show_option(o, width, out);
+        for (size_t t = 0; usage->tables[t]; t++)
+            for (const struct pm_option *o = usage->tables[t]; o->name; o++)
+                if (o->help)
+                    show_option(o, width, out);
     } else {
         fputc('\n', out);
     }
-    pm_options_sections(command->more, width, out);
+    pm_options_sections(usage->more, width, out);
 }

@@ -1,4 +1,4 @@
-#include "client/cli/roff.h"
+#include "base/roff.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static void put_text(const char *text, size_t n, FILE *out)
 }
 
 /* Paragraphs as in pm_options_fill: blank lines separate, lines that begin with a blank stay as they are. */
-static void put_paragraphs(const char *text, FILE *out)
+void pm_roff_paragraphs(const char *text, FILE *out)
 {
     bool is_literal = false, is_start = true;
     for (const char *p = text; *p;) {
@@ -55,24 +55,24 @@ static void put_paragraphs(const char *text, FILE *out)
         fputs(".fi\n", out);
 }
 
-static void put_sections(const char *more, FILE *out)
+void pm_roff_sections(const char *more, FILE *out)
 {
     for (const char *p = more; p && *p;) {
         size_t title = strcspn(p, "\n"), body = strcspn(p, "\f");
         fprintf(out, ".SH %.*s\n", (int)title, p);
         char *text = pm_xstrndup(p + title + (p[title] == '\n'), body > title ? body - title - 1 : 0);
-        put_paragraphs(text, out);
+        pm_roff_paragraphs(text, out);
         free(text);
         p += body + (p[body] == '\f');
     }
 }
 
-static void put_title(const char *name, FILE *out)
+void pm_roff_title(const char *name, const struct pm_roff *page, FILE *out)
 {
-    fputs(".\\\" Made by `pagemill help --roff`; change the tables of the command instead.\n.TH ", out);
+    fprintf(out, ".\\\" Made by `%s`; change the tables of the command instead.\n.TH ", page->made_by);
     for (const char *p = name; *p; p++)
         fputc(toupper((unsigned char)*p), out);
-    fprintf(out, " 1 \"\" \"Pagemill %s\" \"User Commands\"\n", PM_VERSION);
+    fprintf(out, " %d \"\" \"Pagemill %s\" \"%s\"\n", page->section, PM_VERSION, page->manual);
 }
 
 static void put_option(const struct pm_option *o, FILE *out)
@@ -94,44 +94,61 @@ static void put_option(const struct pm_option *o, FILE *out)
     fputc('\n', out);
 }
 
-void pm_roff_command(const struct pm_command *command, FILE *out)
+void pm_roff_see_also(const char *pages, FILE *out)
 {
-    char *name = pm_xprintf("pagemill-%s", command->name);
-    put_title(name, out);
-    fprintf(out, ".SH NAME\npagemill\\-%s \\- %s\n.SH SYNOPSIS\n\\fBpagemill %s\\fR", command->name,
-            command->summary, command->name);
-    if (command->tables)
-        fputs(" [\\fIoptions\\fR]", out);
-    if (command->arguments && *command->arguments) {
-        fputc(' ', out);
-        put_text(command->arguments, strlen(command->arguments), out);
+    fputs(".SH SEE ALSO\n", out);
+    for (const char *p = pages; *p;) {
+        size_t n = strcspn(p, " "), name = strcspn(p, "(");
+        fputs(".BR ", out);
+        put_text(p, name, out);
+        fprintf(out, " %.*s\n", (int)(n - name), p + name);
+        p += n + strspn(p + n, " ");
     }
-    fputs("\n.SH DESCRIPTION\n", out);
-    put_paragraphs(command->about, out);
-    if (command->tables) {
-        fputs(".SH OPTIONS\n", out);
-        for (size_t t = 0; command->tables[t]; t++)
-            for (const struct pm_option *o = command->tables[t]; o->name; o++)
-                put_option(o, out);
-    }
-    put_sections(command->more, out);
-    fputs(".SH SEE ALSO\n.BR pagemill (1)\n", out);
-    free(name);
 }
 
-void pm_roff_program(const char *about, const char *more, const struct pm_command *const *commands, FILE *out)
+static void put_synopsis(const struct pm_usage *usage, FILE *out)
 {
-    put_title("pagemill", out);
-    fputs(".SH NAME\npagemill \\- read documents on ordinary processors\n.SH SYNOPSIS\n"
-          "\\fBpagemill\\fR \\fICOMMAND\\fR [\\fIoptions\\fR] [\\fIarguments\\fR]\n.SH DESCRIPTION\n",
-          out);
-    put_paragraphs(about, out);
-    fputs(".SH COMMANDS\n", out);
-    for (size_t i = 0; commands[i]; i++)
-        fprintf(out, ".TP\n.BR pagemill\\-%s (1)\n%s\n", commands[i]->name, commands[i]->summary);
-    put_sections(more, out);
-    fputs(
-        ".SH SEE ALSO\n.BR pagemill\\-broker (8),\n.BR pagemill\\-layoutd (8),\n.BR pagemill\\-decode (8),\n"
-        ".BR pagemill\\-worker (8),\n.BR pagemill\\-collector (8)\n",
-        out);
+    bool has_options = false;
+    fputs(".SH SYNOPSIS\n\\fB", out);
+    put_text(usage->name, strlen(usage->name), out);
+    fputs("\\fR", out);
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++) {
+            has_options = has_options || o->help;
+            if (o->kind != PM_OPTION_NEED_TEXT)
+                continue;
+            fputs(" \\fB\\-\\-", out);
+            put_text(o->name, strlen(o->name), out);
+            fprintf(out, "\\fR \\fI%s\\fR", o->argument);
+        }
+    if (has_options)
+        fputs(" [\\fIoptions\\fR]", out);
+    if (usage->arguments && *usage->arguments) {
+        fputc(' ', out);
+        put_text(usage->arguments, strlen(usage->arguments), out);
+    }
+    fputc('\n', out);
+}
+
+void pm_roff_page(const struct pm_usage *usage, const struct pm_roff *page, FILE *out)
+{
+    char *name = pm_xstrdup(usage->name); /* "pagemill parse" has the page pagemill-parse */
+    for (char *p = name; *p; p++)
+        *p = *p == ' ' ? '-' : *p;
+    pm_roff_title(name, page, out);
+    fputs(".SH NAME\n", out);
+    put_text(name, strlen(name), out);
+    fprintf(out, " \\- %s\n", usage->summary);
+    put_synopsis(usage, out);
+    fputs(".SH DESCRIPTION\n", out);
+    pm_roff_paragraphs(usage->about, out);
+    if (usage->tables)
+        fputs(".SH OPTIONS\n", out);
+    for (size_t t = 0; usage->tables && usage->tables[t]; t++)
+        for (const struct pm_option *o = usage->tables[t]; o->name; o++)
+            if (o->help)
+                put_option(o, out);
+    pm_roff_sections(usage->more, out);
+    pm_roff_see_also(page->see_also, out);
+    free(name);
 }
