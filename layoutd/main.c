@@ -1,134 +1,32 @@
 /* pagemill-layoutd: opens documents and finds what is on their pages. Started by the supervisor; see
  * pagemill-layoutd(8). */
-#include <errno.h>
-#include <getopt.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
-#include "base/fs.h"
-#include "base/log.h"
+#include "base/mem.h"
 #include "layoutd/daemon.h"
 #include "layoutd/decode/client.h"
-
-static const char usage[] =
-    "Usage: pagemill-layoutd --endpoint URL --model DIR [options]\n"
-    "\n"
-    "Opens documents, renders their pages, turns them upright, finds the lines of text\n"
-    "and their order, and cuts them out for the workers. Usually started by\n"
-    "`pagemill up` or `pagemill parse`.\n"
-    "\n"
-    "  --endpoint URL     the broker's socket for services, ipc:///RUN/work.sock\n"
-    "  --model DIR        folder of the text detector and line classifier (models/ppocr);\n"
-    "                     manifests of other readers are looked for beside it\n"
-    "  --threads N        compute threads of the detector (default 1)\n"
-    "  --decode PATH      the decoder program (default: pagemill-decode beside this one)\n"
-    "  --credit N         tasks held at once; one is worked on at a time (default 2)\n"
-    "  --name NAME        name in lists and logs (default layoutd)\n"
-    "  --give-up SECONDS  leave when no broker answers for this long (default: never)\n"
-    "  --log-level LEVEL  debug, info, warning or error (default info)\n"
-    "  --help, --version\n"
-    "\n"
-    "SIGTERM ends it; what it held is given to the next one. Exit status: 0 stopped as\n"
-    "asked; 64 wrong usage; 78 the model cannot be loaded (do not restart); anything\n"
-    "else: start it again.\n";
+#include "proto/peer_options.h"
 
 struct settings {
-    const char *endpoint, *model, *decode, *name;
-    int threads, credit, give_up_s;
-    enum pm_log_level level;
+    struct pm_peer_settings peer;
+    const char *model, *decode;
+    uint32_t threads;
 };
-
-static int number(const char *option, const char *text, int low, int high, int *out)
-{
-    char *end;
-    errno = 0;
-    long v = strtol(text, &end, 10);
-    if (errno || *end || end == text || v < low || v > high) {
-        fprintf(stderr, "pagemill-layoutd: --%s wants a number from %d to %d, not \"%s\"\n", option, low,
-                high, text);
-        return -1;
-    }
-    *out = (int)v;
-    return 0;
-}
-
-static int level(const char *text, enum pm_log_level *out)
-{
-    int l = pm_log_level_parse(text);
-    if (l < 0) {
-        fprintf(stderr, "pagemill-layoutd: --log-level is debug, info, warning or error, not \"%s\"\n", text);
-        return -1;
-    }
-    *out = (enum pm_log_level)l;
-    return 0;
-}
-
-/* 0 go on, 1 done (help, version), negative wrong usage. */
-static int parse(int argc, char **argv, struct settings *s)
-{
-    enum { ENDPOINT = 256, MODEL, THREADS, DECODE, CREDIT, NAME, GIVE_UP, LEVEL, HELP, VERSION };
-    static const struct option options[] = {{"endpoint", required_argument, NULL, ENDPOINT},
-                                            {"model", required_argument, NULL, MODEL},
-                                            {"threads", required_argument, NULL, THREADS},
-                                            {"decode", required_argument, NULL, DECODE},
-                                            {"credit", required_argument, NULL, CREDIT},
-                                            {"name", required_argument, NULL, NAME},
-                                            {"give-up", required_argument, NULL, GIVE_UP},
-                                            {"log-level", required_argument, NULL, LEVEL},
-                                            {"help", no_argument, NULL, HELP},
-                                            {"version", no_argument, NULL, VERSION},
-                                            {NULL, 0, NULL, 0}};
-    int c, rc = 0;
-    while (!rc && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (c) {
-        case ENDPOINT:
-            s->endpoint = optarg;
-            break;
-        case MODEL:
-            s->model = optarg;
-            break;
-        case DECODE:
-            s->decode = optarg;
-            break;
-        case NAME:
-            s->name = optarg;
-            break;
-        case THREADS:
-            rc = number("threads", optarg, 1, 1024, &s->threads);
-            break;
-        case CREDIT:
-            rc = number("credit", optarg, 1, 64, &s->credit);
-            break;
-        case GIVE_UP:
-            rc = number("give-up", optarg, 1, 1 << 30, &s->give_up_s);
-            break;
-        case LEVEL:
-            rc = level(optarg, &s->level);
-            break;
-        case HELP:
-            fputs(usage, stdout);
-            return 1;
-        case VERSION:
-            puts("pagemill-layoutd " PM_VERSION);
-            return 1;
-        default:
-            return -1;
-        }
-    }
-    if (rc)
-        return rc;
-    if (optind < argc) {
-        fprintf(stderr, "pagemill-layoutd: unexpected argument \"%s\"\n", argv[optind]);
-        return -1;
-    }
-    if (!s->endpoint || !s->model) {
-        fputs("pagemill-layoutd: --endpoint and --model are required; see --help\n", stderr);
-        return -1;
-    }
-    return 0;
-}
+static const struct pm_option options[] = {
+    {"model", 0, PM_OPTION_NEED_TEXT, "DIR",
+     "The folder of the text detector and line classifier (models/ppocr); manifests of other readers are "
+     "looked for beside it.",
+     offsetof(struct settings, model), 0, 0},
+    {"threads", 0, PM_OPTION_UINT, "N", "Compute threads of the detector. Default: 1.",
+     offsetof(struct settings, threads), 1, 1024},
+    {"decode", 0, PM_OPTION_TEXT, "PATH", "The decoder program. Default: pagemill-decode beside this one.",
+     offsetof(struct settings, decode), 0, 0},
+    {"credit", 0, PM_OPTION_UINT, "N", "Tasks held at once; one is worked on at a time. Default: 2.",
+     offsetof(struct settings, peer.credit), 1, 64},
+    PM_OPTION_END};
+static const struct pm_option *const tables[] = {pm_peer_options, options, pm_daemon_options, NULL};
 
 struct networks {
     struct pm_det *det;
@@ -164,43 +62,58 @@ static char *parent_of(const char *dir)
     return parent;
 }
 
-int main(int argc, char **argv)
+static int serve(const struct settings *s, struct networks *networks, struct pm_error *err)
 {
-    struct settings s = {.name = "layoutd", .threads = 1, .credit = 2, .level = PM_LOG_INFO};
-    int rc = parse(argc, argv, &s);
-    if (rc)
-        return rc < 0 ? EX_USAGE : 0;
-    pm_log_setup(s.name, s.level);
-
-    struct pm_error err = {0};
-    struct networks networks = {0};
+    struct pm_peer_config peer_config = pm_peer_config_of(&s->peer, PM_ROLE_LAYOUTD);
     struct pm_peer *peer = NULL;
-    char *decode = s.decode ? pm_xstrdup(s.decode) : pm_decode_default_program(),
-         *models = parent_of(s.model);
-    int status = EX_CONFIG;
-    if (pm_det_open(s.model, s.threads, &networks.det, &err) ||
-        pm_cls_open(s.model, s.threads, &networks.cls, &err))
-        goto out;
-    status = 1;
-    struct pm_peer_config peer_config = {.endpoint = s.endpoint,
-                                         .role = PM_ROLE_LAYOUTD,
-                                         .name = s.name,
-                                         .credit = (uint32_t)s.credit,
-                                         .give_up_us = (int64_t)s.give_up_s * 1000000};
-    if (pm_peer_open(&peer_config, &peer, &err))
-        goto out;
+    char *decode = s->decode ? pm_xstrdup(s->decode) : pm_decode_default_program(),
+         *models = parent_of(s->model);
     struct pm_layoutd_config config = {
-        .decode_program = decode, .models_dir = models, .tools = {detect, is_turned, &networks, NULL, NULL}};
-    if (pm_layoutd_run(peer, &config, &err))
-        goto out;
-    status = 0;
-out:
-    if (status)
-        pm_log(PM_LOG_ERROR, "%s", err.text);
+        .decode_program = decode, .models_dir = models, .tools = {detect, is_turned, networks, NULL, NULL}};
+    int rc = pm_peer_open(&peer_config, &peer, err);
+    if (!rc)
+        rc = pm_layoutd_run(peer, &config, err);
     pm_peer_free(&peer);
-    pm_cls_free(&networks.cls);
-    pm_det_free(&networks.det);
     free(decode);
     free(models);
+    return rc ? 1 : EX_OK;
+}
+
+static int run(void *settings, struct pm_error *err)
+{
+    const struct settings *s = settings;
+    struct networks networks = {0};
+    int rc = pm_det_open(s->model, (int)s->threads, &networks.det, err);
+    if (!rc)
+        rc = pm_cls_open(s->model, (int)s->threads, &networks.cls, err);
+    int status = rc ? EX_CONFIG : serve(s, &networks, err);
+    pm_cls_free(&networks.cls);
+    pm_det_free(&networks.det);
     return status;
+}
+
+static const struct pm_daemon layoutd = {
+    .usage = {.name = "pagemill-layoutd",
+              .summary = "open documents and find what is on their pages",
+              .about =
+                  "Opens documents, renders their pages, turns them upright, finds the lines of text, "
+                  "tables and pictures and their order, and cuts them out for the workers. It recognises "
+                  "no text itself. Started by `pagemill up` and `pagemill parse`; more of them read more "
+                  "pages at once.\n"
+                  "\n"
+                  "Every document is decoded by a process of its own, pagemill-decode, in a sandbox: a "
+                  "file that ends that process fails, and nothing else does.\n",
+              .more = "SIGNALS\nSIGTERM and SIGINT end it; what it held is given to the next one.\n"
+                      "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
+                      " 78     the model cannot be loaded; starting again cannot help\n"
+                      " other  start it again\n",
+              .tables = tables},
+    .see_also = "pagemill(1), pagemill-up(1), pagemill-decode(8), pagemill-broker(8), pagemill-worker(8)",
+    .run = run};
+
+int main(int argc, char **argv)
+{
+    struct settings s = {.peer = {.daemon = {.name = "layoutd", .log_level = PM_LOG_INFO}, .credit = 2},
+                         .threads = 1};
+    return pm_daemon_main(&layoutd, argc, argv, &s);
 }
