@@ -37,6 +37,8 @@ struct state {
 struct row {
     struct pm_rect box;
     float middle, size;
+    float left_middle, right_middle; /* of its outermost members: a row may lean */
+    float last_middle;               /* of the member added last */
     uint32_t members;
     bool is_block;
 };
@@ -137,11 +139,24 @@ static uint32_t strip_rows(const struct pm_item *items, const uint32_t *ids, uin
             continue;
         struct row *last = count ? &rows[count - 1] : NULL;
         if (last && !it->is_block && !last->is_block &&
-            y - last->middle < 0.45f * fminf(it->size, last->size)) {
+            y - last->last_middle < 0.45f * fminf(it->size, last->size)) {
+            if (it->box.left < last->box.left)
+                last->left_middle = y;
+            if (it->box.right > last->box.right)
+                last->right_middle = y;
             last->box = pm_rect_join(last->box, it->box);
+            last->middle = (last->middle * (float)last->members + y) / (float)(last->members + 1);
             last->members++;
+            last->last_middle = y;
         } else {
-            rows[count++] = (struct row){it->box, y, it->size, 1, it->is_block};
+            rows[count++] = (struct row){.box = it->box,
+                                         .middle = y,
+                                         .size = it->size,
+                                         .left_middle = y,
+                                         .right_middle = y,
+                                         .last_middle = y,
+                                         .members = 1,
+                                         .is_block = it->is_block};
         }
     }
     return count;
@@ -164,19 +179,27 @@ static void strip_extent(struct strip *s)
     }
 }
 
+/* Height of a row at its end towards the other strip. */
+static float near_middle(const struct row *row, bool other_is_right)
+{
+    return other_is_right ? row->right_middle : row->left_middle;
+}
+
 /* Share of a's rows in top..bottom that stand on a baseline with one of b's; rows looked at in *seen_out. */
 static float aligned_share(const struct strip *a, const struct strip *b, float top, float bottom, float size,
                            uint32_t *seen_out)
 {
     uint32_t seen = 0, aligned = 0;
+    bool b_is_right = b->left > a->left;
     for (uint32_t i = 0, j = 0; i < a->count; i++) {
-        float y = a->rows[i].middle;
+        float y = near_middle(&a->rows[i], b_is_right);
         if (y < top || y > bottom)
             continue;
         seen++;
-        while (j + 1 < b->count && fabsf(b->rows[j + 1].middle - y) <= fabsf(b->rows[j].middle - y))
+        while (j + 1 < b->count && fabsf(near_middle(&b->rows[j + 1], !b_is_right) - y) <=
+                                       fabsf(near_middle(&b->rows[j], !b_is_right) - y))
             j++;
-        aligned += b->count && fabsf(b->rows[j].middle - y) <= ALIGN_SLACK * size;
+        aligned += b->count && fabsf(near_middle(&b->rows[j], !b_is_right) - y) <= ALIGN_SLACK * size;
     }
     *seen_out = seen;
     return seen ? (float)aligned / (float)seen : 0;

@@ -193,9 +193,70 @@ static int write_json(const char *path, const struct pm_scan *scan, const struct
     return rc;
 }
 
+static json_t *numbers(const float *values, size_t count, double scale)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_integer((json_int_t)lround((double)values[i] * scale)));
+    return list;
+}
+
+static json_t *rule_boxes(const struct pm_rule *rules, uint32_t count)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(list, numbers(&rules[i].box.left, 4, 1));
+    return list;
+}
+
+/* A line: [region, left, top, right, bottom, 10 height, 10 x-height, baseline, 1000 stroke, bullet's right,
+ * mono, 10 size, gaps...]. A grid, for lines of code: [line, 100 pitch, 10 marks...]. */
+static int write_golden(const char *path, const struct pm_scan *scan, struct pm_error *err)
+{
+    json_t *lines = json_array(), *regions = json_array(), *pictures = json_array(), *grids = json_array();
+    for (uint32_t r = 0; r < scan->layout.region_count; r++) {
+        const struct pm_layout_region *region = &scan->layout.regions[r];
+        json_array_append_new(regions, json_pack("{s:s, s:i, s:i}", "label", pm_label_name(region->label),
+                                                 "level", (int)region->level, "column", (int)region->column));
+        for (uint32_t k = 0; k < region->count; k++) {
+            const struct pm_line *l = &scan->lines.items[scan->layout.lines[region->first + k].line];
+            json_t *row = json_array();
+            json_array_append_new(row, json_integer((json_int_t)r));
+            json_array_extend(row, numbers(&l->box.left, 4, 1));
+            json_array_extend(row, numbers(&l->height, 1, 10));
+            json_array_extend(row, numbers(&l->x_height, 1, 10));
+            json_array_extend(row, numbers(&l->baseline, 1, 1));
+            json_array_extend(row, numbers(&l->stroke, 1, 1000));
+            json_array_extend(row, numbers(&l->bullet_right, 1, 1));
+            json_array_append_new(row, json_integer(l->is_mono));
+            json_array_extend(row, numbers(&l->size, 1, 10));
+            for (uint32_t g = 0; g < l->gap_count; g++)
+                json_array_extend(row, numbers(&l->gaps[g].left, 2, 1));
+            json_array_append_new(lines, row);
+            if (region->label != PM_LABEL_CODE)
+                continue;
+            json_t *grid = json_array();
+            json_array_append_new(grid, json_integer((json_int_t)json_array_size(lines) - 1));
+            json_array_extend(grid, numbers(&l->mono_pitch, 1, 100));
+            json_array_extend(grid, numbers(l->marks, l->mark_count, 10));
+            json_array_append_new(grids, grid);
+        }
+    }
+    for (uint32_t i = 0; i < scan->picture_count; i++)
+        json_array_append_new(pictures, numbers(&scan->pictures[i].left, 4, 1));
+    json_t *all = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "width", (int)scan->width, "height",
+                            (int)scan->height, "regions", regions, "across",
+                            rule_boxes(scan->rules.across, scan->rules.across_count), "down",
+                            rule_boxes(scan->rules.down, scan->rules.down_count), "pictures", pictures,
+                            "grids", grids, "lines", lines);
+    int rc = json_dump_file(all, path, JSON_COMPACT) ? pm_fail(err, PM_EIO, "cannot write %s", path) : 0;
+    json_decref(all);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
-    const char *picture = NULL, *model = NULL, *boxes = NULL, *drawing = NULL, *out = NULL;
+    const char *picture = NULL, *model = NULL, *boxes = NULL, *drawing = NULL, *out = NULL, *golden = NULL;
     struct pm_scan_options options = {.page = 1};
     struct source source = {0};
     bool timed = false;
@@ -213,6 +274,8 @@ int main(int argc, char **argv)
             drawing = argv[++i];
         else if (next && !strcmp(argv[i], "--json"))
             out = argv[++i];
+        else if (next && !strcmp(argv[i], "--golden"))
+            golden = argv[++i];
         else if (next && !strcmp(argv[i], "--page"))
             options.page = (uint32_t)atoi(argv[++i]);
         else
@@ -246,6 +309,8 @@ int main(int argc, char **argv)
         rc = draw(drawing, &scan, &crops, &err);
     if (!rc && out)
         rc = write_json(out, &scan, &crops, &err);
+    if (!rc && golden)
+        rc = write_golden(golden, &scan, &err);
     if (!rc && timed)
         printf("detect %.1f ms, layout %.1f ms, crops %.1f ms; skew %.3f, turned %u, %u regions, %u crops\n",
                (double)source.detect_us / 1e3, (double)(t1 - t0 - source.detect_us) / 1e3,
