@@ -141,13 +141,8 @@ char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code)
     return NULL;
 }
 
-int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **out)
+static int connect_to(const char *endpoint, int cancel_fd, pagemill **out)
 {
-    int exit_code;
-    char *endpoint = pm_cli_endpoint(where, &exit_code);
-    *out = NULL;
-    if (!endpoint)
-        return exit_code;
     struct pagemill_connect_options options = PAGEMILL_CONNECT_OPTIONS_INIT;
     struct pagemill_error err;
     options.cancel_fd = cancel_fd;
@@ -156,8 +151,62 @@ int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **o
         complain_no_fleet(endpoint);
     else if (rc && rc != PAGEMILL_ECANCELLED)
         pm_cli_error("%s", err.text);
-    free(endpoint);
     return pm_cli_exit_code(rc);
+}
+
+int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **out)
+{
+    int exit_code;
+    char *endpoint = pm_cli_endpoint(where, &exit_code);
+    *out = NULL;
+    if (endpoint)
+        exit_code = connect_to(endpoint, cancel_fd, out);
+    free(endpoint);
+    return exit_code;
+}
+
+int pm_cli_talk(const struct pm_command *command, int argc, char **argv, void *settings,
+                const struct pm_cli_fleet *where, int (*check)(struct pm_cli_session *session),
+                int (*work)(struct pm_cli_session *session))
+{
+    struct pm_cli_session s = {.settings = settings, .interrupt_fd = -1};
+    struct pm_error err;
+    int code = pm_cli_begin(command, argc, argv, settings, &s.arguments);
+    if (code < 0 && check)
+        code = check(&s);
+    if (code < 0 && s.can_interrupt && (s.interrupt_fd = pm_interrupt_open(&err)) < 0) {
+        pm_cli_error("%s", err.text);
+        code = PM_EXIT_FAILED;
+    }
+    if (code < 0 && (s.endpoint = pm_cli_endpoint(where, &code)) &&
+        !(code = connect_to(s.endpoint, s.interrupt_fd, &s.pm)))
+        code = work(&s);
+    pagemill_close(&s.pm);
+    if (s.interrupt_fd >= 0)
+        close(s.interrupt_fd);
+    free(s.endpoint);
+    free(s.arguments.items);
+    return code;
+}
+
+int pm_cli_each_job(struct pm_cli_session *session,
+                    int (*act)(struct pm_cli_session *session, uint64_t job, struct pagemill_error *err))
+{
+    int code = PM_EXIT_OK;
+    for (size_t i = 0; i < session->arguments.count; i++) {
+        struct pagemill_error err;
+        uint64_t job = 0;
+        int failed = PM_EXIT_OK, rc;
+        if (pm_cli_job_number(session->arguments.items[i], &job, (void *)&err))
+            failed = PM_EXIT_USAGE;
+        else if ((rc = act(session, job, &err)))
+            failed = pm_cli_exit_code(rc);
+        if (failed) {
+            pm_cli_error("%s", err.text);
+            code = failed;
+        }
+    }
+    return code;
 }
 
 /* ---- Ctrl-C ---- */

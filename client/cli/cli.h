@@ -61,6 +61,25 @@ int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **o
 /* The endpoint that pm_cli_connect would use; caller frees. NULL and an exit code when there is none. */
 char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code);
 
+/* ---- a command that does one thing with a fleet ---- */
+struct pm_cli_session {
+    void *settings;
+    struct pm_arguments arguments;
+    bool can_interrupt; /* set by check: Ctrl-C is for work to handle */
+    int interrupt_fd;   /* -1: it ends the process */
+    char *endpoint;
+    pagemill *pm;
+};
+/* The life of such a command: parse, check, connect, work, close. Both functions complain themselves. check
+ * returns -1 to go on and may be NULL; work returns the exit code. `where` lies in settings. */
+int pm_cli_talk(const struct pm_command *command, int argc, char **argv, void *settings,
+                const struct pm_cli_fleet *where, int (*check)(struct pm_cli_session *session),
+                int (*work)(struct pm_cli_session *session));
+/* Does something with each job named by the arguments, complains of those that fail, goes on, and returns the
+ * exit code of the last failure. `act` returns a code of the library. */
+int pm_cli_each_job(struct pm_cli_session *session,
+                    int (*act)(struct pm_cli_session *session, uint64_t job, struct pagemill_error *err));
+
 /* ---- Ctrl-C ---- */
 /* Blocks SIGINT, SIGTERM and SIGHUP and returns a descriptor that becomes readable with the first of them. */
 int pm_interrupt_open(struct pm_error *err);

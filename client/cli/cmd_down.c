@@ -64,28 +64,23 @@ static int wait_gone(const char *endpoint, uint32_t timeout_s)
     return is_gone ? PM_EXIT_OK : PM_EXIT_FAILED;
 }
 
+static int work(struct pm_cli_session *session)
+{
+    const struct settings *s = session->settings;
+    struct pagemill_error err;
+    int rc = pagemill_shutdown(session->pm, s->now, ANSWER_MS, &err);
+    if (rc) {
+        pm_cli_error("%s", err.text);
+        return pm_cli_exit_code(rc);
+    }
+    pagemill_close(&session->pm);
+    return wait_gone(session->endpoint, s->timeout_s);
+}
+
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {.timeout_s = 300};
-    struct pm_arguments arguments;
-    pagemill *pm = NULL;
-    char *endpoint = NULL;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0 && (endpoint = pm_cli_endpoint(&s.fleet, &code)) &&
-        !(code = pm_cli_connect(&s.fleet, -1, &pm))) {
-        struct pagemill_error err;
-        int rc = pagemill_shutdown(pm, s.now, ANSWER_MS, &err);
-        if (rc) {
-            pm_cli_error("%s", err.text);
-            code = pm_cli_exit_code(rc);
-        }
-        pagemill_close(&pm);
-        if (!rc)
-            code = wait_gone(endpoint, s.timeout_s);
-    }
-    free(endpoint);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, NULL, work);
 }
 
 const struct pm_command pm_command_down = {

@@ -1,5 +1,4 @@
 /* pagemill jobs: lists jobs, newest first. */
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 struct settings {
     struct pm_cli_fleet fleet;
     const char *state, *batch;
+    int state_number; /* of it; 0: any */
     uint32_t limit;
     bool json;
 };
@@ -28,33 +28,35 @@ static const struct pm_option options[] = {
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
 
-/* 0: any; negative: unknown. */
-static int state_number(const char *name)
+static int check(struct pm_cli_session *session)
 {
-    if (!name)
-        return 0;
-    for (int i = PAGEMILL_JOB_QUEUED; i <= PAGEMILL_JOB_CANCELLED; i++)
-        if (!strcmp(name, pagemill_job_state_name(i)))
-            return i;
-    return -1;
+    struct settings *s = session->settings;
+    for (int i = PAGEMILL_JOB_QUEUED; s->state && i <= PAGEMILL_JOB_CANCELLED; i++)
+        if (!strcmp(s->state, pagemill_job_state_name(i)))
+            s->state_number = i;
+    if (!s->state || s->state_number)
+        return -1;
+    pm_cli_error("jobs: --state is queued, running, done, failed or cancelled, not \"%s\"", s->state);
+    return PM_EXIT_USAGE;
 }
 
-static int list(pagemill *pm, const struct settings *s, int state)
+static int list(struct pm_cli_session *session)
 {
+    const struct settings *s = session->settings;
     struct pagemill_list_options o = PAGEMILL_LIST_OPTIONS_INIT;
     struct pagemill_error err;
     json_t *out = s->json ? json_array() : NULL;
     uint32_t left = s->limit ? s->limit : 100;
     bool has_more = true;
     int width = isatty(STDOUT_FILENO) ? pm_cli_width(STDOUT_FILENO) : 10000;
-    o.state = state;
+    o.state = s->state_number;
     o.batch = s->batch;
     if (!out)
         pm_show_jobs_header(stdout);
     while (left && has_more) {
         struct pagemill_jobs *jobs;
         o.limit = left < 1000 ? left : 1000;
-        int rc = pagemill_list(pm, &o, ANSWER_MS, &jobs, &err);
+        int rc = pagemill_list(session->pm, &o, ANSWER_MS, &jobs, &err);
         if (rc) {
             pm_cli_error("%s", err.text);
             json_decref(out);
@@ -78,19 +80,7 @@ static int list(pagemill *pm, const struct settings *s, int state)
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    pagemill *pm = NULL;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    int state = state_number(s.state);
-    if (code < 0 && state < 0) {
-        pm_cli_error("jobs: --state is queued, running, done, failed or cancelled, not \"%s\"", s.state);
-        code = PM_EXIT_USAGE;
-    }
-    if (code < 0 && !(code = pm_cli_connect(&s.fleet, -1, &pm)))
-        code = list(pm, &s, state);
-    pagemill_close(&pm);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, check, list);
 }
 
 const struct pm_command pm_command_jobs = {

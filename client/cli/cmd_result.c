@@ -49,8 +49,10 @@ static int print_text(pagemill *pm, const struct pagemill_result *result, struct
     return 0;
 }
 
-static int deliver(pagemill *pm, const struct settings *s, uint64_t job, struct pagemill_error *err)
+static int deliver(struct pm_cli_session *session, uint64_t job, struct pagemill_error *err)
 {
+    const struct settings *s = session->settings;
+    pagemill *pm = session->pm;
     struct pagemill_jobs *jobs = NULL;
     struct pagemill_result *result = NULL;
     int rc = pagemill_status(pm, job, ANSWER_MS, &jobs, err);
@@ -83,29 +85,15 @@ static int deliver(pagemill *pm, const struct settings *s, uint64_t job, struct 
     return rc;
 }
 
+static int work(struct pm_cli_session *session)
+{
+    return pm_cli_each_job(session, deliver);
+}
+
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    pagemill *pm = NULL;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0)
-        code = pm_cli_connect(&s.fleet, -1, &pm);
-    for (size_t i = 0; pm && i < arguments.count; i++) {
-        struct pagemill_error err;
-        uint64_t job;
-        int rc = pm_cli_job_number(arguments.items[i], &job, (void *)&err);
-        int failed = rc ? PM_EXIT_USAGE : 0;
-        if (!rc && (rc = deliver(pm, &s, job, &err)))
-            failed = pm_cli_exit_code(rc);
-        if (failed) {
-            pm_cli_error("%s", err.text);
-            code = failed;
-        }
-    }
-    pagemill_close(&pm);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, NULL, work);
 }
 
 const struct pm_command pm_command_result = {

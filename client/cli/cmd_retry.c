@@ -1,6 +1,4 @@
 /* pagemill retry: runs what failed again. */
-#include <stdlib.h>
-
 #include "client/cli/cli.h"
 
 #define ANSWER_MS 10000
@@ -11,35 +9,20 @@ struct settings {
 static const struct pm_option options[] = {PM_CLI_FLEET_OPTIONS(struct settings, fleet), PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
 
-static int retry(pagemill *pm, const struct pm_arguments *arguments)
+static int retry(struct pm_cli_session *session, uint64_t job, struct pagemill_error *err)
 {
-    int code = PM_EXIT_OK;
-    for (size_t i = 0; i < arguments->count; i++) {
-        struct pagemill_error err;
-        uint64_t job;
-        int rc = pm_cli_job_number(arguments->items[i], &job, (void *)&err);
-        int failed = rc ? PM_EXIT_USAGE : 0;
-        if (!rc && (rc = pagemill_retry(pm, job, ANSWER_MS, &err)))
-            failed = pm_cli_exit_code(rc);
-        if (failed) {
-            pm_cli_error("%s", err.text);
-            code = failed;
-        }
-    }
-    return code;
+    return pagemill_retry(session->pm, job, ANSWER_MS, err);
+}
+
+static int work(struct pm_cli_session *session)
+{
+    return pm_cli_each_job(session, retry);
 }
 
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    pagemill *pm = NULL;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0 && !(code = pm_cli_connect(&s.fleet, -1, &pm)))
-        code = retry(pm, &arguments);
-    pagemill_close(&pm);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, NULL, work);
 }
 
 const struct pm_command pm_command_retry = {

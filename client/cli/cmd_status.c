@@ -1,6 +1,4 @@
 /* pagemill status: everything about some jobs. */
-#include <stdlib.h>
-
 #include "client/cli/cli.h"
 #include "client/cli/show.h"
 
@@ -9,6 +7,8 @@
 struct settings {
     struct pm_cli_fleet fleet;
     bool json;
+    json_t *list; /* what was asked so far, with --json */
+    bool has_shown;
 };
 static const struct pm_option options[] = {{"json", 0, PM_OPTION_FLAG, NULL,
                                             "A JSON object, or a list of them for several jobs.",
@@ -17,36 +17,34 @@ static const struct pm_option options[] = {{"json", 0, PM_OPTION_FLAG, NULL,
                                            PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
 
-static int show(pagemill *pm, const struct settings *s, const struct pm_arguments *arguments)
+static int show(struct pm_cli_session *session, uint64_t job, struct pagemill_error *err)
 {
-    json_t *out = s->json ? json_array() : NULL;
-    int code = PM_EXIT_OK;
-    for (size_t i = 0; i < arguments->count; i++) {
-        struct pagemill_error err;
-        struct pagemill_jobs *jobs = NULL;
-        uint64_t job;
-        int rc = pm_cli_job_number(arguments->items[i], &job, (void *)&err);
-        bool is_usage = rc != 0;
-        if (!rc)
-            rc = pagemill_status(pm, job, ANSWER_MS, &jobs, &err);
-        if (rc) {
-            pm_cli_error("%s", err.text);
-            code = is_usage ? PM_EXIT_USAGE : pm_cli_exit_code(rc);
-            continue;
-        }
-        if (out)
-            json_array_append_new(out, pm_show_job_json(&jobs->jobs[0]));
-        else {
-            if (i)
-                putchar('\n');
-            pm_show_job_details(&jobs->jobs[0], stdout);
-        }
-        pagemill_jobs_free(&jobs);
+    struct settings *s = session->settings;
+    struct pagemill_jobs *jobs;
+    int rc = pagemill_status(session->pm, job, ANSWER_MS, &jobs, err);
+    if (rc)
+        return rc;
+    if (s->list) {
+        json_array_append_new(s->list, pm_show_job_json(&jobs->jobs[0]));
+    } else {
+        if (s->has_shown)
+            putchar('\n');
+        s->has_shown = true;
+        pm_show_job_details(&jobs->jobs[0], stdout);
     }
-    if (out && arguments->count == 1 && json_array_size(out) == 1) {
-        json_t *only = json_incref(json_array_get(out, 0));
-        json_decref(out);
-        out = only;
+    pagemill_jobs_free(&jobs);
+    return 0;
+}
+
+static int work(struct pm_cli_session *session)
+{
+    struct settings *s = session->settings;
+    s->list = s->json ? json_array() : NULL;
+    int code = pm_cli_each_job(session, show);
+    json_t *out = s->list;
+    if (out && session->arguments.count == 1 && json_array_size(out) == 1) {
+        out = json_incref(json_array_get(s->list, 0));
+        json_decref(s->list);
     }
     if (out && pm_show_json(out))
         code = PM_EXIT_FAILED;
@@ -56,14 +54,7 @@ static int show(pagemill *pm, const struct settings *s, const struct pm_argument
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    pagemill *pm = NULL;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0 && !(code = pm_cli_connect(&s.fleet, -1, &pm)))
-        code = show(pm, &s, &arguments);
-    pagemill_close(&pm);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, NULL, work);
 }
 
 const struct pm_command pm_command_status = {

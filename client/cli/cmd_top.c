@@ -99,26 +99,23 @@ static int snapshot(pagemill *pm, const struct settings *s)
     return fflush(stdout) ? PM_EXIT_FAILED : code;
 }
 
+static int check(struct pm_cli_session *session)
+{
+    const struct settings *s = session->settings;
+    session->can_interrupt = !s->once && !s->json && pm_cli_is_terminal(STDOUT_FILENO);
+    return -1;
+}
+
+static int work(struct pm_cli_session *session)
+{
+    return session->can_interrupt ? loop(session->pm, session->interrupt_fd)
+                                  : snapshot(session->pm, session->settings);
+}
+
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    struct pm_error err;
-    pagemill *pm = NULL;
-    int interrupt_fd = -1;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    bool is_once = s.once || s.json || !pm_cli_is_terminal(STDOUT_FILENO);
-    if (code < 0 && !is_once && (interrupt_fd = pm_interrupt_open(&err)) < 0) {
-        pm_cli_error("%s", err.text);
-        code = PM_EXIT_FAILED;
-    }
-    if (code < 0 && !(code = pm_cli_connect(&s.fleet, interrupt_fd, &pm)))
-        code = is_once ? snapshot(pm, &s) : loop(pm, interrupt_fd);
-    pagemill_close(&pm);
-    if (interrupt_fd >= 0)
-        close(interrupt_fd);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, check, work);
 }
 
 const struct pm_command pm_command_top = {

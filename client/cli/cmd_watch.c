@@ -1,8 +1,7 @@
 /* pagemill watch: follows jobs until they are finished. */
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
+#include "base/mem.h"
 #include "client/cli/cli.h"
 #include "client/cli/show.h"
 
@@ -119,12 +118,24 @@ static int follow(pagemill *pm, const struct settings *s, uint64_t *jobs, size_t
     return code;
 }
 
-static int watch(pagemill *pm, const struct settings *s, const struct pm_arguments *arguments)
+static int check(struct pm_cli_session *session)
 {
+    const struct settings *s = session->settings;
+    session->can_interrupt = true;
+    if (!s->batch || !session->arguments.count)
+        return -1;
+    pm_cli_error("watch: name jobs or --batch, not both");
+    return PM_EXIT_USAGE;
+}
+
+static int work(struct pm_cli_session *session)
+{
+    const struct settings *s = session->settings;
+    const struct pm_arguments *arguments = &session->arguments;
+    pagemill *pm = session->pm;
     struct pagemill_error err;
-    uint64_t *jobs = calloc(arguments->count + 1, sizeof *jobs);
-    int rc = jobs ? 0 : pm_fail((void *)&err, PM_ENOMEM, "no memory");
-    int code = 0;
+    uint64_t *jobs = pm_xalloc((arguments->count + 1) * sizeof *jobs);
+    int rc = 0, code = 0;
     for (size_t i = 0; i < arguments->count && !rc; i++) {
         if ((rc = pm_cli_job_number(arguments->items[i], &jobs[i], (void *)&err)))
             code = PM_EXIT_USAGE;
@@ -143,26 +154,7 @@ static int watch(pagemill *pm, const struct settings *s, const struct pm_argumen
 static int run(const struct pm_command *command, int argc, char **argv)
 {
     struct settings s = {0};
-    struct pm_arguments arguments;
-    struct pm_error err;
-    pagemill *pm = NULL;
-    int interrupt_fd = -1;
-    int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    if (code < 0 && s.batch && arguments.count) {
-        pm_cli_error("watch: name jobs or --batch, not both");
-        code = PM_EXIT_USAGE;
-    }
-    if (code < 0 && (interrupt_fd = pm_interrupt_open(&err)) < 0) {
-        pm_cli_error("%s", err.text);
-        code = PM_EXIT_FAILED;
-    }
-    if (code < 0 && !(code = pm_cli_connect(&s.fleet, interrupt_fd, &pm)))
-        code = watch(pm, &s, &arguments);
-    pagemill_close(&pm);
-    if (interrupt_fd >= 0)
-        close(interrupt_fd);
-    free(arguments.items);
-    return code;
+    return pm_cli_talk(command, argc, argv, &s, &s.fleet, check, work);
 }
 
 const struct pm_command pm_command_watch = {
