@@ -101,8 +101,7 @@ static void take(struct daemon *d, const struct pm_msg_lease *lease)
 {
     struct job *j = pm_xalloc(sizeof *j);
     j->lease = lease;
-    if (lease->deadline_us)
-        j->deadline_us = pm_clock_us() + (int64_t)lease->deadline_us;
+    j->deadline_us = pm_peer_deadline_us(lease, pm_clock_us());
     pthread_mutex_lock(&d->lock);
     struct job **end = &d->jobs;
     while (*end)
@@ -220,8 +219,9 @@ static int open_blobs(struct daemon *d, struct pm_error *err)
 }
 
 /* 0 go on, 1 stop, negative an error. */
-static int handle(struct daemon *d, const struct pm_peer_event *e, struct pm_error *err)
+static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
+    struct daemon *d = ctx;
     switch (e->kind) {
     case PM_PEER_READY:
         return open_blobs(d, err);
@@ -244,16 +244,9 @@ static int handle(struct daemon *d, const struct pm_peer_event *e, struct pm_err
 static int loop(struct daemon *d, struct pm_error *err)
 {
     for (;;) {
-        struct pm_peer_event event;
-        int64_t wait_us = has_job(d) ? BUSY_WAIT_US : IDLE_WAIT_US;
-        do {
-            int rc = pm_peer_next(d->peer, wait_us, &event, err);
-            if (!rc)
-                rc = handle(d, &event, err);
-            if (rc)
-                return rc < 0 ? rc : 0;
-            wait_us = 0;
-        } while (event.kind != PM_PEER_IDLE);
+        int rc = pm_peer_each(d->peer, has_job(d) ? BUSY_WAIT_US : IDLE_WAIT_US, take_event, d, err);
+        if (rc)
+            return rc < 0 ? rc : 0;
         look_after(d);
     }
 }

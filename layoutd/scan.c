@@ -9,8 +9,8 @@
 #include "layoutd/pictures.h"
 
 #define DETECT_PX     960   /* longer side that the detector sees ... */
-#define DETECT_BIG_PX 1600  /* ... and for pages of small type */
-#define SMALL_TYPE_PX 9.0f  /* median height of boxes, in detector pixels, below which type is small */
+#define DETECT_BIG_PX 1920  /* ... and for pages of small type */
+#define SMALL_TYPE_PX 11.5f /* median height of boxes, in detector pixels, below which type is small */
 #define SKEW_MIN      0.05f /* degrees: less is not worth a turn */
 #define SKEW_BIG      3.0f  /* degrees: more and the lines are detected again on a straightened picture */
 #define SKEW_MAX      20.0f
@@ -38,7 +38,7 @@ static int detect(struct scanning *s, const struct pm_image *picture, struct pm_
     s->boxes = NULL;
     s->box_count = 0;
     int rc = s->tools->detect(s->tools->context, picture, DETECT_PX, &s->boxes, &s->box_count, err);
-    if (rc || longer <= DETECT_PX || s->box_count < 20)
+    if (rc || longer <= DETECT_PX || s->box_count < 6)
         return rc;
     float *heights = pm_xalloc(sizeof *heights * s->box_count);
     for (size_t i = 0; i < s->box_count; i++)

@@ -175,36 +175,56 @@ int pm_image_turn(const struct pm_image *image, int degrees, struct pm_image *ou
     return 0;
 }
 
-static uint8_t sample(const struct pm_image *s, double x, double y, int channel, uint8_t fill)
+/* One output pixel whose four neighbours may lie outside the source. */
+static void sample_edge(const struct pm_image *s, int x0, int y0, const int weights[4], uint8_t fill,
+                        uint8_t *to)
 {
-    int x0 = (int)floor(x), y0 = (int)floor(y);
-    float fx = (float)(x - x0), fy = (float)(y - y0), sum = 0;
-    for (int j = 0; j < 2; j++)
-        for (int i = 0; i < 2; i++) {
-            int px = x0 + i, py = y0 + j;
-            float v = fill;
-            if ((unsigned)px < (unsigned)s->width_px && (unsigned)py < (unsigned)s->height_px)
-                v = s->pixels[(size_t)py * s->stride_bytes + (size_t)px * (size_t)s->channels +
-                              (size_t)channel];
-            sum += v * (i ? fx : 1 - fx) * (j ? fy : 1 - fy);
+    for (int c = 0; c < s->channels; c++) {
+        int sum = 1 << 15;
+        for (int k = 0; k < 4; k++) {
+            int x = x0 + (k & 1), y = y0 + (k >> 1), v = fill;
+            if ((unsigned)x < (unsigned)s->width_px && (unsigned)y < (unsigned)s->height_px)
+                v = s->pixels[(size_t)y * s->stride_bytes + (size_t)x * (size_t)s->channels + (size_t)c];
+            sum += v * weights[k];
         }
-    return (uint8_t)(sum + 0.5f);
+        to[c] = (uint8_t)(sum >> 16);
+    }
+}
+
+static void sample_inside(const struct pm_image *s, int x0, int y0, const int weights[4], uint8_t *to)
+{
+    const uint8_t *p = s->pixels + (size_t)y0 * s->stride_bytes + (size_t)x0 * (size_t)s->channels;
+    const uint8_t *q = p + s->stride_bytes;
+    for (int c = 0; c < s->channels; c++)
+        to[c] = (uint8_t)((p[c] * weights[0] + p[c + s->channels] * weights[1] + q[c] * weights[2] +
+                           q[c + s->channels] * weights[3] + (1 << 15)) >>
+                          16);
 }
 
 int pm_image_warp(const struct pm_image *source, const struct pm_map3 *to_source, int width_px, int height_px,
                   uint8_t fill, struct pm_image *out, struct pm_error *err)
 {
+    const double *m = to_source->m;
     int rc = pm_image_alloc(width_px, height_px, source->channels, out, err);
     if (rc)
         return rc;
     for (int y = 0; y < height_px; y++) {
         uint8_t *to = out->owned + (size_t)y * out->stride_bytes;
-        for (int x = 0; x < width_px; x++) {
-            double sx, sy;
-            pm_map3_apply(to_source, x + 0.5, y + 0.5, &sx, &sy);
-            bool is_out = !(sx > -1 && sy > -1 && sx < source->width_px + 1 && sy < source->height_px + 1);
-            for (int k = 0; k < source->channels; k++)
-                *to++ = is_out ? fill : sample(source, sx - 0.5, sy - 0.5, k, fill);
+        double u = m[1] * (y + 0.5) + m[2], v = m[4] * (y + 0.5) + m[5], w = m[7] * (y + 0.5) + m[8];
+        for (int x = 0; x < width_px; x++, to += source->channels) {
+            double scale = w + m[6] * (x + 0.5);
+            double sx = (u + m[0] * (x + 0.5)) / scale - 0.5, sy = (v + m[3] * (x + 0.5)) / scale - 0.5;
+            if (!(sx > -1 && sy > -1 && sx < source->width_px && sy < source->height_px)) {
+                memset(to, fill, (size_t)source->channels);
+                continue;
+            }
+            int x0 = (int)(sx + 1) - 1, y0 = (int)(sy + 1) - 1; /* floor, for both are above -1 */
+            int fx = (int)((sx - x0) * 256), fy = (int)((sy - y0) * 256);
+            const int weights[4] = {(256 - fx) * (256 - fy), fx * (256 - fy), (256 - fx) * fy, fx * fy};
+            if (x0 >= 0 && y0 >= 0 && x0 + 1 < source->width_px && y0 + 1 < source->height_px)
+                sample_inside(source, x0, y0, weights, to);
+            else
+                sample_edge(source, x0, y0, weights, fill, to);
         }
     }
     return 0;
