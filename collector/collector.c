@@ -128,47 +128,32 @@ static void revoke(struct pm_collector *c, uint64_t task)
     pm_peer_release(c->peer, task);
 }
 
-static void handle(struct pm_collector *c, const struct pm_peer_event *e)
+/* Returns 1 when told to stop. */
+static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
+    struct pm_collector *c = ctx;
+    (void)err;
     switch (e->kind) {
-    case PM_PEER_LEASE: {
+    case PM_PEER_LEASE:
         PM_GROW(c->waiting, c->waiting_count, c->waiting_capacity);
-        uint64_t time_us = e->lease->deadline_us;
-        int64_t deadline_us = 0;
-        if (time_us && time_us < INT64_MAX / 2)
-            deadline_us = pm_clock_us() + (int64_t)time_us;
-        c->waiting[c->waiting_count++] = (struct job){e->lease, e->payload, deadline_us};
-        break;
-    }
+        c->waiting[c->waiting_count++] =
+            (struct job){e->lease, e->payload, pm_peer_deadline_us(e->lease, pm_clock_us())};
+        return 0;
     case PM_PEER_REVOKE:
         revoke(c, e->task);
-        break;
+        return 0;
     case PM_PEER_STOP:
         c->is_stopping = true;
-        break;
+        return 1;
     case PM_PEER_READY:
         pm_log(PM_LOG_DEBUG, "ready");
-        break;
+        return 0;
     case PM_PEER_LOST:
         pm_log(PM_LOG_WARNING, "the broker is gone; waiting for it");
-        break;
+        return 0;
     default:
-        break;
+        return 0;
     }
-}
-
-/* Takes everything that has arrived; waits for the first at most wait_us. */
-static int take_events(struct pm_collector *c, int64_t wait_us, struct pm_error *err)
-{
-    struct pm_peer_event event;
-    do {
-        int rc = pm_peer_next(c->peer, wait_us, &event, err);
-        if (rc)
-            return rc;
-        handle(c, &event);
-        wait_us = 0;
-    } while (event.kind != PM_PEER_IDLE && !c->is_stopping);
-    return 0;
 }
 
 /* Between two pages: the broker hears that we live, and we hear what it wants. */
@@ -178,8 +163,8 @@ static int tick(void *ctx, uint32_t permille, struct pm_error *err)
     pm_peer_progress(c->peer, c->current.lease->task, permille);
     for (size_t i = 0; i < c->waiting_count; i++)
         pm_peer_progress(c->peer, c->waiting[i].lease->task, 0);
-    int rc = take_events(c, 0, err);
-    if (rc)
+    int rc = pm_peer_each(c->peer, 0, take_event, c, err);
+    if (rc < 0)
         return rc;
     if (c->is_revoked || c->is_stopping)
         return pm_fail(err, PM_ECANCELLED, c->is_revoked ? "no longer wanted" : "the collector was stopped");
@@ -218,8 +203,8 @@ static void run_task(struct pm_collector *c)
 int pm_collector_run(struct pm_collector *c, struct pm_error *err)
 {
     while (!c->is_stopping) {
-        int rc = take_events(c, c->waiting_count ? 0 : IDLE_WAIT_US, err);
-        if (rc)
+        int rc = pm_peer_each(c->peer, c->waiting_count ? 0 : IDLE_WAIT_US, take_event, c, err);
+        if (rc < 0)
             return rc;
         if (c->is_stopping || !c->waiting_count)
             continue;

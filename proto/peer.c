@@ -596,6 +596,28 @@ int pm_peer_next(struct pm_peer *peer, int64_t timeout_us, struct pm_peer_event 
     return 0;
 }
 
+int pm_peer_each(struct pm_peer *peer, int64_t wait_us,
+                 int (*take)(void *context, const struct pm_peer_event *event, struct pm_error *err),
+                 void *context, struct pm_error *err)
+{
+    struct pm_peer_event event;
+    int rc;
+    do {
+        rc = pm_peer_next(peer, wait_us, &event, err);
+        if (!rc && event.kind != PM_PEER_IDLE)
+            rc = take(context, &event, err);
+        wait_us = 0;
+    } while (!rc && event.kind != PM_PEER_IDLE);
+    return rc;
+}
+
+int64_t pm_peer_deadline_us(const struct pm_msg_lease *lease, int64_t now_us)
+{
+    if (!lease->deadline_us || lease->deadline_us > (uint64_t)(INT64_MAX - now_us))
+        return 0;
+    return now_us + (int64_t)lease->deadline_us;
+}
+
 struct pm_blobs *pm_peer_blobs(struct pm_peer *peer)
 {
     return peer->blobs;

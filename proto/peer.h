@@ -1,8 +1,8 @@
 /* The loop every service process runs: connect, hello, credit, leases, progress beats, cancel, drain,
  * goodbye.
  *
- *   struct pm_peer_event e;
- *   while (pm_peer_next(peer, timeout_us, &e, &err) == 0) switch (e.kind) { case PM_PEER_LEASE: ... }
+ *   int take(void *context, const struct pm_peer_event *e, struct pm_error *err) { switch (e->kind) ... }
+ *   while (!(rc = pm_peer_each(peer, wait_us, take, context, &err))) work();
  *
  * The peer reconnects by itself when the broker comes back, re-presents held leases and sends unacknowledged
  * results again. It beats for held leases only when the owner reported progress (pm_peer_progress) since the
@@ -52,6 +52,13 @@ void pm_peer_free(struct pm_peer **peer); /* says goodbye, waits at most 200 ms 
 /* Waits for one event, at most timeout_us (0: only look). PM_ETIMEOUT when give_up_us passed; PM_EPROTO when
  * the broker refused us. */
 int pm_peer_next(struct pm_peer *peer, int64_t timeout_us, struct pm_peer_event *out, struct pm_error *err);
+/* Takes every event that has arrived, waiting at most wait_us for the first, until `take` returns something
+ * else than 0; returns that, or 0. One turn of a service's loop. */
+int pm_peer_each(struct pm_peer *peer, int64_t wait_us,
+                 int (*take)(void *context, const struct pm_peer_event *event, struct pm_error *err),
+                 void *context, struct pm_error *err);
+/* When a lease that was taken at now_us (monotonic clock) is overdue; 0: never. */
+int64_t pm_peer_deadline_us(const struct pm_msg_lease *lease, int64_t now_us);
 struct pm_blobs *pm_peer_blobs(struct pm_peer *peer); /* after READY */
 
 /* Progress on a held task; sends a beat when one is due. Call it at least every second while working. */

@@ -22,7 +22,8 @@ struct open_sheet {
 
 /* A region between its lease and its result. The task number is the reader's request id. */
 struct running {
-    uint64_t task, leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
+    uint64_t task;
+    int64_t leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
     uint32_t attempt, crop;
     bool wants_partial;
     struct open_sheet *sheet;
@@ -33,7 +34,6 @@ struct pm_worker {
     struct pm_reader *reader;
     struct pm_map running;   /* task -> struct running */
     struct pm_strmap sheets; /* key -> struct open_sheet */
-    bool is_stopping;
     struct pm_buf encoded;
 };
 
@@ -124,9 +124,9 @@ static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
                           .attempt = lease->attempt,
                           .crop = lease->region,
                           .wants_partial = lease->options.partial_events,
-                          .leased_us = (uint64_t)pm_clock_us(),
+                          .leased_us = pm_clock_us(),
                           .sheet = sheet};
-    r->deadline_us = lease->deadline_us ? r->leased_us + lease->deadline_us : 0;
+    r->deadline_us = pm_peer_deadline_us(lease, r->leased_us);
     struct pm_reader_request request = {
         .id = lease->task, .image = crop.image, .task = (enum pm_task)crop.task};
     if (pm_reader_admit(w->reader, &request, &err))
@@ -171,7 +171,7 @@ static void finish(struct pm_worker *w, struct running *r, const struct pm_reade
         words[i] = (struct pm_word){from->start, from->end, from->left, from->right, from->confidence};
     }
     char *text = pm_xstrndup(e->text, e->text_bytes);
-    uint64_t run_us = (uint64_t)pm_clock_us() - r->leased_us;
+    uint64_t run_us = (uint64_t)(pm_clock_us() - r->leased_us);
     struct pm_region_text answer = {.crop = r->crop,
                                     .text = text,
                                     .confidence = e->confidence,
@@ -203,7 +203,7 @@ static void revoke(struct pm_worker *w, uint64_t task)
 /* Ends regions whose time is up; they are few, so a walk per step is cheap beside an engine step. */
 static void end_overdue(struct pm_worker *w)
 {
-    uint64_t now = (uint64_t)pm_clock_us();
+    int64_t now = pm_clock_us();
     for (bool again = true; again;) {
         size_t cursor = 0;
         uint64_t task;
@@ -253,50 +253,40 @@ static int step(struct pm_worker *w, struct pm_error *err)
     return 0;
 }
 
-static void handle(struct pm_worker *w, const struct pm_peer_event *e)
+/* Returns 1 when told to stop. */
+static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
+    struct pm_worker *w = ctx;
+    (void)err;
     switch (e->kind) {
     case PM_PEER_LEASE:
         admit(w, e->lease);
-        break;
+        return 0;
     case PM_PEER_REVOKE:
         revoke(w, e->task);
-        break;
+        return 0;
     case PM_PEER_STOP:
-        w->is_stopping = true;
-        break;
+        return 1;
     case PM_PEER_READY:
         pm_log(PM_LOG_DEBUG, "ready");
-        break;
+        return 0;
     case PM_PEER_LOST:
         pm_log(PM_LOG_WARNING, "the broker is gone; waiting for it");
-        break;
+        return 0;
     default:
-        break;
+        return 0;
     }
 }
 
 int pm_worker_run(struct pm_worker *w, struct pm_error *err)
 {
-    while (!w->is_stopping) {
-        /* Drain what has arrived without waiting when there is work; wait for a lease when there is none. */
-        struct pm_peer_event event;
-        int64_t wait_us = pm_reader_running(w->reader) ? 0 : IDLE_WAIT_US;
-        do {
-            int rc = pm_peer_next(w->peer, wait_us, &event, err);
-            if (rc)
-                return rc;
-            handle(w, &event);
-            wait_us = 0;
-        } while (event.kind != PM_PEER_IDLE && !w->is_stopping);
-        if (w->is_stopping)
-            break;
+    for (;;) {
+        /* Take what has arrived without waiting when there is work; wait for a lease when there is none. */
+        int rc = pm_peer_each(w->peer, pm_reader_running(w->reader) ? 0 : IDLE_WAIT_US, take_event, w, err);
+        if (rc)
+            return rc < 0 ? rc : 0;
         end_overdue(w);
-        if (pm_reader_running(w->reader)) {
-            int rc = step(w, err);
-            if (rc)
-                return rc;
-        }
+        if (pm_reader_running(w->reader) && (rc = step(w, err)))
+            return rc;
     }
-    return 0;
 }

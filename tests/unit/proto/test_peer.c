@@ -338,6 +338,52 @@ static void sigterm_is_an_event(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
+static int record(void *context, const struct pm_peer_event *e, struct pm_error *err)
+{
+    char *seen = context;
+    (void)err;
+    seen[strlen(seen)] = e->kind == PM_PEER_LEASE ? 'L' : e->kind == PM_PEER_REVOKE ? 'R' : 'S';
+    return e->kind == PM_PEER_STOP ? 1 : e->kind == PM_PEER_REVOKE ? PM_EFORMAT : 0;
+}
+
+static void each_takes_all_events_until_one_says_enough(void **state)
+{
+    struct scene *s = *state;
+    char seen[8] = "";
+    greet(s);
+    assert_int_equal(pm_peer_each(s->peer, 0, record, seen, NULL), 0); /* nothing: not even idle */
+    assert_string_equal(seen, "");
+    fake_lease(&s->fake, 5, 1);
+    fake_lease(&s->fake, 6, 1);
+    int64_t end = pm_clock_us() + 10000000;
+    while (strlen(seen) < 2 && pm_clock_us() < end)
+        assert_int_equal(pm_peer_each(s->peer, 100000, record, seen, NULL), 0);
+    struct pm_msg_revoke revoke = {.task = 5, .attempt = 1, .reason = "cancelled"};
+    fake_send(&s->fake, PM_MSG_REVOKE, &revoke, NULL, 0);
+    int rc = 0;
+    while (!rc && pm_clock_us() < end)
+        rc = pm_peer_each(s->peer, 100000, record, seen, NULL);
+    assert_int_equal(rc, PM_EFORMAT); /* what `take` said */
+    kill(getpid(), SIGTERM);
+    assert_int_equal(pm_peer_each(s->peer, 10000000, record, seen, NULL), 1);
+    assert_string_equal(seen, "LLRS");
+}
+
+static void deadlines_do_not_wrap(void **state)
+{
+    (void)state;
+    struct pm_msg_lease l = {.deadline_us = 0};
+    assert_int_equal(pm_peer_deadline_us(&l, 1000), 0);
+    l.deadline_us = 500;
+    assert_int_equal(pm_peer_deadline_us(&l, 1000), 1500);
+    l.deadline_us = INT64_MAX - 1000;
+    assert_true(pm_peer_deadline_us(&l, 1000) == INT64_MAX);
+    l.deadline_us++;
+    assert_int_equal(pm_peer_deadline_us(&l, 1000), 0);
+    l.deadline_us = UINT64_MAX;
+    assert_int_equal(pm_peer_deadline_us(&l, 1000), 0);
+}
+
 static void refused_hello_is_an_error(void **state)
 {
     struct scene *s = *state;
@@ -487,12 +533,14 @@ int main(void)
         SCENE(beats_only_on_progress),
         SCENE(drain_ends_when_nothing_is_held),
         SCENE(sigterm_is_an_event),
+        SCENE(each_takes_all_events_until_one_says_enough),
         SCENE(refused_hello_is_an_error),
         SCENE(unanswered_hello_is_repeated),
         SCENE(refuse_while_up_means_greet_again),
         SCENE(ping_is_answered_and_noise_is_counted),
         SCENE(stuck_broker_is_left),
         SCENE(oversized_result_becomes_a_failure),
+        cmocka_unit_test(deadlines_do_not_wrap),
         cmocka_unit_test(gives_up_without_a_broker),
         cmocka_unit_test(bad_configuration_is_refused),
     };
