@@ -6,6 +6,10 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+/* ---- the table: what it holds as keys decides only how they are hashed and compared ---- */
+
+enum kind { NUMBERS, TEXTS };
+
 /* splitmix64's finaliser: spreads sequential ids over the table. */
 static uint64_t mix(uint64_t x)
 {
@@ -16,20 +20,36 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static size_t find(const struct pm_map *m, uint64_t key)
+static inline uint64_t hash(union pm_map_key key, enum kind kind)
 {
-    size_t i = mix(key) & (m->capacity - 1);
-    while (m->slots[i].value && m->slots[i].key != key)
+    if (kind == NUMBERS)
+        return mix(key.number);
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (const char *p = key.text; *p; p++)
+        h = (h ^ (unsigned char)*p) * 0x100000001b3u;
+    return mix(h);
+}
+
+static inline bool is_same(union pm_map_key a, union pm_map_key b, enum kind kind)
+{
+    return kind == NUMBERS ? a.number == b.number : !strcmp(a.text, b.text);
+}
+
+/* The slot of the key, or the empty one where it would go. */
+static inline size_t find(const struct pm_map *m, union pm_map_key key, enum kind kind)
+{
+    size_t i = hash(key, kind) & (m->capacity - 1);
+    while (m->slots[i].value && !is_same(m->slots[i].key, key, kind))
         i = (i + 1) & (m->capacity - 1);
     return i;
 }
 
-void *pm_map_get(const struct pm_map *m, uint64_t key)
+static inline void *get(const struct pm_map *m, union pm_map_key key, enum kind kind)
 {
-    return m->capacity ? m->slots[find(m, key)].value : NULL;
+    return m->capacity ? m->slots[find(m, key, kind)].value : NULL;
 }
 
-void pm_map_put(struct pm_map *m, uint64_t key, void *value)
+static inline void put(struct pm_map *m, union pm_map_key key, void *value, enum kind kind)
 {
     PM_ASSERT(value);
     if ((m->count + 1) * 4 > m->capacity * 3) {
@@ -37,49 +57,79 @@ void pm_map_put(struct pm_map *m, uint64_t key, void *value)
         bigger.slots = pm_xalloc(bigger.capacity * sizeof *bigger.slots);
         for (size_t i = 0; i < m->capacity; i++)
             if (m->slots[i].value)
-                bigger.slots[find(&bigger, m->slots[i].key)] = m->slots[i];
+                bigger.slots[find(&bigger, m->slots[i].key, kind)] = m->slots[i];
         bigger.count = m->count;
         free(m->slots);
         *m = bigger;
     }
-    size_t i = find(m, key);
-    m->count += !m->slots[i].value;
-    m->slots[i] = (struct pm_map_slot){key, value};
+    struct pm_map_slot *slot = &m->slots[find(m, key, kind)];
+    if (!slot->value) {
+        slot->key = key;
+        if (kind == TEXTS)
+            slot->key.text = pm_xstrdup(key.text);
+        m->count++;
+    }
+    slot->value = value;
 }
 
 /* Closes the hole by moving later members of the probe chain back, so that no tombstones are needed. */
-void *pm_map_remove(struct pm_map *m, uint64_t key)
+static inline void *take_out(struct pm_map *m, union pm_map_key key, enum kind kind)
 {
     if (!m->capacity)
         return NULL;
-    size_t hole = find(m, key);
+    size_t hole = find(m, key, kind), mask = m->capacity - 1;
     void *value = m->slots[hole].value;
     if (!value)
         return NULL;
-    size_t mask = m->capacity - 1;
+    if (kind == TEXTS)
+        free(m->slots[hole].key.text);
     for (size_t i = (hole + 1) & mask; m->slots[i].value; i = (i + 1) & mask) {
-        size_t home = mix(m->slots[i].key) & mask;
+        size_t home = hash(m->slots[i].key, kind) & mask;
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             m->slots[hole] = m->slots[i];
             hole = i;
         }
     }
-    m->slots[hole] = (struct pm_map_slot){0, NULL};
+    m->slots[hole] = (struct pm_map_slot){.value = NULL};
     m->count--;
     return value;
 }
 
-bool pm_map_next(const struct pm_map *m, size_t *cursor, uint64_t *key_out, void **value_out)
+static const struct pm_map_slot *next(const struct pm_map *m, size_t *cursor)
 {
     while (*cursor < m->capacity) {
         const struct pm_map_slot *s = &m->slots[(*cursor)++];
-        if (s->value) {
-            *key_out = s->key;
-            *value_out = s->value;
-            return true;
-        }
+        if (s->value)
+            return s;
     }
-    return false;
+    return NULL;
+}
+
+/* ---- numbers ---- */
+
+void *pm_map_get(const struct pm_map *m, uint64_t key)
+{
+    return get(m, (union pm_map_key){.number = key}, NUMBERS);
+}
+
+void pm_map_put(struct pm_map *m, uint64_t key, void *value)
+{
+    put(m, (union pm_map_key){.number = key}, value, NUMBERS);
+}
+
+void *pm_map_remove(struct pm_map *m, uint64_t key)
+{
+    return take_out(m, (union pm_map_key){.number = key}, NUMBERS);
+}
+
+bool pm_map_next(const struct pm_map *m, size_t *cursor, uint64_t *key_out, void **value_out)
+{
+    const struct pm_map_slot *s = next(m, cursor);
+    if (!s)
+        return false;
+    *key_out = s->key.number;
+    *value_out = s->value;
+    return true;
 }
 
 void pm_map_free(struct pm_map *m)
@@ -88,87 +138,43 @@ void pm_map_free(struct pm_map *m)
     *m = (struct pm_map){0};
 }
 
-static uint64_t hash_text(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
-    return mix(h);
-}
+/* ---- texts ---- */
 
-static size_t find_text(const struct pm_strmap *m, const char *key)
+/* To look one up; the table copies what it keeps. */
+static union pm_map_key text_key(const char *text)
 {
-    size_t i = hash_text(key) & (m->capacity - 1);
-    while (m->slots[i].key && strcmp(m->slots[i].key, key))
-        i = (i + 1) & (m->capacity - 1);
-    return i;
+    return (union pm_map_key){.text = (char *)(uintptr_t)text};
 }
 
 void *pm_strmap_get(const struct pm_strmap *m, const char *key)
 {
-    return m->capacity ? m->slots[find_text(m, key)].value : NULL;
+    return get(&m->map, text_key(key), TEXTS);
 }
 
 void pm_strmap_put(struct pm_strmap *m, const char *key, void *value)
 {
-    PM_ASSERT(value);
-    if ((m->count + 1) * 4 > m->capacity * 3) {
-        struct pm_strmap bigger = {.capacity = m->capacity ? m->capacity * 2 : 16};
-        bigger.slots = pm_xalloc(bigger.capacity * sizeof *bigger.slots);
-        for (size_t i = 0; i < m->capacity; i++)
-            if (m->slots[i].key)
-                bigger.slots[find_text(&bigger, m->slots[i].key)] = m->slots[i];
-        bigger.count = m->count;
-        free(m->slots);
-        *m = bigger;
-    }
-    size_t i = find_text(m, key);
-    if (!m->slots[i].key) {
-        m->slots[i].key = pm_xstrdup(key);
-        m->count++;
-    }
-    m->slots[i].value = value;
+    put(&m->map, text_key(key), value, TEXTS);
 }
 
 void *pm_strmap_remove(struct pm_strmap *m, const char *key)
 {
-    if (!m->capacity)
-        return NULL;
-    size_t hole = find_text(m, key);
-    if (!m->slots[hole].key)
-        return NULL;
-    void *value = m->slots[hole].value;
-    free(m->slots[hole].key);
-    size_t mask = m->capacity - 1;
-    for (size_t i = (hole + 1) & mask; m->slots[i].key; i = (i + 1) & mask) {
-        size_t home = hash_text(m->slots[i].key) & mask;
-        if (((i - home) & mask) >= ((i - hole) & mask)) {
-            m->slots[hole] = m->slots[i];
-            hole = i;
-        }
-    }
-    m->slots[hole] = (struct pm_strmap_slot){NULL, NULL};
-    m->count--;
-    return value;
+    return take_out(&m->map, text_key(key), TEXTS);
 }
 
 bool pm_strmap_next(const struct pm_strmap *m, size_t *cursor, const char **key_out, void **value_out)
 {
-    while (*cursor < m->capacity) {
-        const struct pm_strmap_slot *s = &m->slots[(*cursor)++];
-        if (s->key) {
-            *key_out = s->key;
-            *value_out = s->value;
-            return true;
-        }
-    }
-    return false;
+    const struct pm_map_slot *s = next(&m->map, cursor);
+    if (!s)
+        return false;
+    *key_out = s->key.text;
+    *value_out = s->value;
+    return true;
 }
 
 void pm_strmap_free(struct pm_strmap *m)
 {
-    for (size_t i = 0; i < m->capacity; i++)
-        free(m->slots[i].key);
-    free(m->slots);
-    *m = (struct pm_strmap){0};
+    size_t cursor = 0;
+    for (const struct pm_map_slot *s; (s = next(&m->map, &cursor));)
+        free(s->key.text);
+    pm_map_free(&m->map);
 }

@@ -8,8 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+union pm_map_key {
+    uint64_t number;
+    char *text;
+};
 struct pm_map_slot {
-    uint64_t key;
+    union pm_map_key key;
     void *value; /* NULL: empty */
 };
 struct pm_map { /* zero-initialise */
@@ -23,16 +27,11 @@ bool pm_map_next(const struct pm_map *m, size_t *cursor, uint64_t *key_out,
                  void **value_out); /* cursor starts at 0; do not modify while walking */
 void pm_map_free(struct pm_map *m);
 
-struct pm_strmap_slot {
-    char *key;
-    void *value;
-};
 struct pm_strmap { /* zero-initialise */
-    struct pm_strmap_slot *slots;
-    size_t count, capacity;
+    struct pm_map map;
 };
 void *pm_strmap_get(const struct pm_strmap *m, const char *key);
-void pm_strmap_put(struct pm_strmap *m, const char *key, void *value);
+void pm_strmap_put(struct pm_strmap *m, const char *key, void *value); /* value not NULL; replaces */
 void *pm_strmap_remove(struct pm_strmap *m, const char *key);
 bool pm_strmap_next(const struct pm_strmap *m, size_t *cursor, const char **key_out, void **value_out);
 void pm_strmap_free(struct pm_strmap *m);

@@ -112,7 +112,7 @@ static void check_refs(struct pm_journal *j, const struct pm_strmap *counted)
     const char *key;
     void *value;
     assert_int_equal(pm_journal_refs(j, count_ref, &now, NULL), 0);
-    assert_int_equal(now.count, counted->count);
+    assert_int_equal(now.map.count, counted->map.count);
     while (pm_strmap_next(&now, &cursor, &key, &value))
         assert_ptr_equal(pm_strmap_get(counted, key), value);
     pm_strmap_free(&now);
@@ -270,7 +270,7 @@ static void all_comes_back(void **state)
         apply(j, &drop, 1);
         check_refs(j, &refs);
     }
-    assert_int_equal(refs.count, 0);
+    assert_int_equal(refs.map.count, 0);
     assert_int_equal(pm_journal_job(j, 1, &arena, &image, &err), PM_ENOTFOUND);
     assert_int_equal(pm_journal_next_job(j, &next, &err), 0);
     assert_int_equal(next, 3); /* a number never comes back */
@@ -407,7 +407,7 @@ static void full_disk_leaves_the_turn_whole(void **state)
     assert_int_equal(jobs, 1);
     apply(j, both, 2);
     check_refs(j, &refs);
-    assert_int_equal(refs.count, 0);
+    assert_int_equal(refs.map.count, 0);
     pm_journal_free(&j);
     pm_strmap_free(&refs);
 }
