@@ -128,10 +128,16 @@ static void revoke_held(struct pm_peer *peer, struct pm_held_lease *h, const cha
     pm_peer_queue(peer, PM_PEER_REVOKE, h->lease->task, h->lease->attempt, reason);
 }
 
-static struct pm_kept_result *find_result(struct pm_peer *peer, uint64_t task, uint32_t attempt)
+/* Attempts are counted anew by a restarted broker: a lease is its task, its attempt and its epoch. */
+static bool is_same_lease(const struct pm_msg_lease *a, const struct pm_msg_lease *b)
+{
+    return a->task == b->task && a->attempt == b->attempt && a->epoch == b->epoch;
+}
+
+static struct pm_kept_result *find_result(struct pm_peer *peer, const struct pm_msg_lease *lease)
 {
     for (struct pm_kept_result *r = peer->results; r; r = r->next)
-        if (r->task == task && r->attempt == attempt)
+        if (r->task == lease->task && r->attempt == lease->attempt && r->epoch == lease->epoch)
             return r;
     return NULL;
 }
@@ -150,10 +156,10 @@ static bool drop_result(struct pm_peer *peer, uint64_t task, uint32_t attempt)
     return false;
 }
 
-static bool is_waiting(const struct pm_peer *peer, uint64_t task, uint32_t attempt)
+static bool is_waiting(const struct pm_peer *peer, const struct pm_msg_lease *lease)
 {
     for (const struct pm_held_lease *h = peer->waiting; h; h = h->next)
-        if (h->lease->task == task && h->lease->attempt == attempt)
+        if (is_same_lease(h->lease, lease))
             return true;
     return false;
 }
@@ -163,13 +169,13 @@ static void on_lease(struct pm_peer *peer, const struct pm_message *m, int64_t n
 {
     const struct pm_msg_lease *lease = m->record;
     struct pm_held_lease *old = pm_map_get(&peer->held, lease->task);
-    struct pm_kept_result *result = find_result(peer, lease->task, lease->attempt);
+    struct pm_kept_result *result = find_result(peer, lease);
     if (result) { /* done already: the broker did not get it */
         result->is_sent = false;
         return_credit(peer);
         return;
     }
-    if ((old && old->lease->attempt == lease->attempt) || is_waiting(peer, lease->task, lease->attempt)) {
+    if ((old && is_same_lease(old->lease, lease)) || is_waiting(peer, lease)) {
         return_credit(peer);
         return;
     }

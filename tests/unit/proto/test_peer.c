@@ -268,6 +268,27 @@ static void second_attempt_waits_for_the_first_to_go(void **state)
     assert_int_equal(s->event.lease->attempt, 2);
 }
 
+/* A restarted broker counts attempts anew: the same number is another lease. */
+static void same_attempt_of_another_broker_is_new(void **state)
+{
+    struct scene *s = *state;
+    greet(s);
+    lease(s, 5, 1);
+    fake_stop(&s->fake);
+    assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_LOST, &s->event));
+    fake_start(&s->fake);
+    greet(s);
+    struct pm_msg_revoke revoke = {.task = 5, .attempt = 1, .reason = "fenced"};
+    fake_send(&s->fake, PM_MSG_REVOKE, &revoke, NULL, 0); /* somebody else had it meanwhile */
+    fake_lease(&s->fake, 5, 1);
+    assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_REVOKE, &s->event));
+    for (int64_t end = pm_clock_us() + 10000000; !s->peer->waiting_count && pm_clock_us() < end;)
+        assert_int_equal(pm_peer_next(s->peer, 1000, &s->event, NULL), 0); /* it comes before we let go */
+    pm_peer_release(s->peer, 5);
+    assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_LEASE, &s->event));
+    assert_int_equal(s->event.lease->epoch, s->fake.epoch);
+}
+
 static void beats_only_on_progress(void **state)
 {
     struct scene *s = *state;
@@ -530,6 +551,7 @@ int main(void)
         SCENE(result_made_while_the_broker_is_away_is_kept),
         SCENE(revoke_stops_the_task_and_nothing_is_sent),
         SCENE(second_attempt_waits_for_the_first_to_go),
+        SCENE(same_attempt_of_another_broker_is_new),
         SCENE(beats_only_on_progress),
         SCENE(drain_ends_when_nothing_is_held),
         SCENE(sigterm_is_an_event),
