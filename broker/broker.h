@@ -20,6 +20,7 @@
 
 #define PM_TURN_MESSAGES 64u
 #define PM_TURN_BYTES    (64u << 20)
+#define PM_SWEEP_US      ((int64_t)300 * 1000000)
 
 struct pm_broker_config {
     const char *state_dir, *run_dir, *pixel_dir; /* pixel_dir NULL: RUN/pixels */
@@ -49,6 +50,7 @@ struct pm_broker_config {
     X(sends_delayed)                                                                                         \
     X(events_coalesced)                                                                                      \
     X(events_lost)                                                                                           \
+    X(answers_too_large)                                                                                     \
     X(uploads_refused)                                                                                       \
     X(journal_commits)                                                                                       \
     X(journal_full)                                                                                          \
@@ -103,7 +105,7 @@ struct pm_conn {
     int64_t joined_us, heard_us, pinged_us;
     uint64_t done, failed, busy_us;
     struct pm_outgoing *out_first, *out_last;
-    size_t out_count;
+    size_t out_count, out_bytes;
     /* watchers */
     struct pm_watch *watches;
     size_t watch_count, watch_capacity;
@@ -137,7 +139,7 @@ struct pm_broker {
     uint64_t next_conn, disk_free;
     struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */
     struct pm_conn **conns;
-    size_t conn_count, conn_capacity;
+    size_t conn_count, conn_capacity, conns_of[PM_SOCKET_COUNT];
     uint64_t counters[PM_COUNT_COUNT];
     uint64_t *awaited; /* services of the broker before, not here yet */
     size_t awaited_count, awaited_capacity;
@@ -207,9 +209,11 @@ struct pm_refs *pm_refs_new(void);
 void pm_refs_free(struct pm_refs **refs);
 void pm_refs_change(void *broker, const char *key, int change); /* a pm_journal_ref_fn */
 bool pm_refs_has(const struct pm_refs *refs, const char *key);
+/* A pixel blob that its maker has put for nothing: removed when nobody refers to it soon. */
+void pm_refs_orphan(struct pm_broker *b, const char *key);
 /* Removes pixel blobs without references, and disk blobs that have had none for a while. */
 void pm_refs_collect(struct pm_broker *b);
-int pm_refs_sweep(struct pm_broker *b, int grace_s, struct pm_error *err);
+int pm_refs_sweep(struct pm_broker *b, struct pm_error *err);
 
 /* space.c: the disk's free bytes, and the reserve that keeps the journal writable. */
 int pm_space_reserve(struct pm_broker *b, struct pm_error *err);

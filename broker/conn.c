@@ -12,7 +12,9 @@
 
 #include "broker/broker.h"
 
-#define OUT_MOST 8192 /* messages waiting for a peer that does not read: then it is cut */
+/* Waiting for a peer that does not read: then it is cut. */
+#define OUT_MOST       8192
+#define OUT_MOST_BYTES ((size_t)64 << 20)
 
 static char *route_key(int socket, const uint8_t *route, size_t bytes, char out[2 * 32 + 2])
 {
@@ -46,6 +48,7 @@ struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_mes
     pm_strmap_put(&b->by_route, route_key(socket, c->route, c->route_bytes, key), c);
     PM_GROW(b->conns, b->conn_count, b->conn_capacity);
     b->conns[b->conn_count++] = c;
+    b->conns_of[socket]++;
     return c;
 }
 
@@ -84,6 +87,7 @@ static void drop_outgoing(struct pm_conn *c)
     if (!c->out_first)
         c->out_last = NULL;
     c->out_count--;
+    c->out_bytes -= o->record.size + o->payload.size;
     pm_buf_free(&o->record);
     pm_buf_free(&o->payload);
     free(o);
@@ -116,6 +120,7 @@ void pm_conn_bury(struct pm_broker *b)
     for (size_t i = b->conn_count; i-- > 0;) {
         if (!b->conns[i]->is_dead)
             continue;
+        b->conns_of[b->conns[i]->socket]--;
         free_conn(b->conns[i]);
         b->conns[i] = b->conns[--b->conn_count];
     }
@@ -156,6 +161,16 @@ int pm_conn_send_now(struct pm_broker *b, struct pm_conn *c, uint32_t type, cons
     return rc;
 }
 
+/* A client that asked gets an answer in any case. Every answer's record begins with the request's number. */
+static void refuse_instead(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record,
+                           int code, const char *text)
+{
+    if (c->peer || type == PM_MSG_REFUSE || type == PM_MSG_WELCOME)
+        return;
+    struct pm_msg_refuse refuse = {.ref = *(const uint64_t *)record, .code = pm_err_name(code), .text = text};
+    pm_conn_send(b, c, PM_MSG_REFUSE, &refuse);
+}
+
 void pm_conn_send(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record)
 {
     struct pm_buf none = {0};
@@ -169,7 +184,7 @@ void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type,
         pm_buf_free(payload);
         return;
     }
-    if (c->out_count >= OUT_MOST) {
+    if (c->out_count >= OUT_MOST || c->out_bytes >= OUT_MOST_BYTES) {
         pm_log(PM_LOG_WARNING, "peer cut name=%s: it does not read its answers", c->name ? c->name : "?");
         pm_count(b, PM_COUNT_peers_cut);
         if (c->peer)
@@ -181,11 +196,17 @@ void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type,
     struct pm_outgoing *o = pm_xalloc(sizeof *o);
     struct pm_error err;
     o->type = type;
-    if (pm_record_try_encode(pm_msg_schema(type), record, &o->record, &err)) {
-        pm_log(PM_LOG_ERROR, "cannot encode %s: %s", pm_msg_name(type), err.text);
+    int rc = pm_record_try_encode(pm_msg_schema(type), record, &o->record, &err);
+    if (!rc && o->record.size > PM_FRAME_RECORD_BYTES)
+        rc = pm_fail(&err, PM_ELIMIT, "the answer has %zu bytes, a message takes %u: ask for less",
+                     o->record.size, PM_FRAME_RECORD_BYTES);
+    if (rc) {
+        pm_log(PM_LOG_ERROR, "cannot send %s to %s: %s", pm_msg_name(type), c->name, err.text);
+        pm_count(b, PM_COUNT_answers_too_large);
         pm_buf_free(&o->record);
         pm_buf_free(payload);
         free(o);
+        refuse_instead(b, c, type, record, rc, err.text);
         return;
     }
     o->payload = *payload;
@@ -196,6 +217,7 @@ void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type,
         c->out_first = o;
     c->out_last = o;
     c->out_count++;
+    c->out_bytes += o->record.size + o->payload.size;
 }
 
 void pm_conn_flush(struct pm_broker *b, struct pm_conn *c)
@@ -212,6 +234,8 @@ void pm_conn_flush(struct pm_broker *b, struct pm_conn *c)
         note_failure(b, c, rc);
         if (rc == PM_EGONE)
             return; /* kept for a service that comes back */
+        if (rc)
+            pm_log(PM_LOG_ERROR, "cannot send %s to %s", pm_msg_name(o->type), c->name);
         c->seq += !rc;
         drop_outgoing(c);
     }

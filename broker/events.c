@@ -106,8 +106,15 @@ static int send_event(struct pm_broker *b, struct pm_conn *c, const struct pm_pe
                              .text = e->text};
     if (e->job && !pm_sched_info(b->sched, e->job, &m.info))
         return 0; /* forgotten meanwhile */
-    int rc = pm_conn_send_now(b, c, PM_MSG_EVENT, &m, (struct pm_bytes){0}, NULL);
+    struct pm_error err;
+    int rc = pm_conn_send_now(b, c, PM_MSG_EVENT, &m, (struct pm_bytes){0}, &err);
     c->event_seq += !rc;
+    if (rc && rc != PM_EAGAIN &&
+        rc != PM_EGONE) { /* it never will be sent, and must not hold up the others */
+        pm_log(PM_LOG_ERROR, "an event cannot be sent: %s", err.text);
+        pm_count(b, PM_COUNT_events_lost);
+        return 0;
+    }
     return rc;
 }
 

@@ -1,5 +1,6 @@
 /* The loop: receive, decide, commit, send. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -13,13 +14,20 @@
 #define HOUSEKEEPING_US 1000000
 #define PING_US         10000000
 #define GIVE_UP_US      30000000 /* a service that cannot be reached and whose process cannot be watched */
-#define SWEEP_US        (600 * (int64_t)1000000)
-#define SWEEP_GRACE_S   600
 #define EXPIRE_MOST     64
 
 enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_PARENT, POLL_COUNT };
 
 /* ---- commit ---- */
+
+#define ROOM_MS 200
+
+/* A moment's wait. False when a signal, or the end of the process that started us, says not to. */
+static bool wait_for_room(struct pm_broker *b)
+{
+    struct pollfd fds[] = {{.fd = b->signal_fd, .events = POLLIN}, {.fd = b->parent_fd, .events = POLLIN}};
+    return poll(fds, 2, ROOM_MS) == 0;
+}
 
 int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
 {
@@ -30,10 +38,18 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
     if (rc == PM_ENOSPC) {
         pm_count(b, PM_COUNT_journal_full);
         b->is_full = true;
+        pm_sched_disk_full(b->sched, true);
         if (pm_space_release(b)) {
             pm_log(PM_LOG_WARNING, "the disk is full: the reserve is given up");
             rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
         }
+        /* Nothing of this turn has been told to anybody: it can wait as long as it has to. */
+        if (rc == PM_ENOSPC)
+            pm_log(PM_LOG_ERROR, "%s: waiting for room", err ? err->text : "the disk is full");
+        while (rc == PM_ENOSPC && wait_for_room(b))
+            rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
+        if (!rc)
+            pm_log(PM_LOG_INFO, "the journal is written again");
     }
     if (rc) {
         /* What the scheduler knows and what the file says differ now: only a restart mends that. */
@@ -192,11 +208,17 @@ static void keep_house(struct pm_broker *b)
     struct pm_error err;
     if (pm_journal_shrink(b->journal, &err))
         pm_log(PM_LOG_WARNING, "cannot shrink the journal: %s", err.text);
-    if (b->now.us - b->sweep_us > SWEEP_US) {
-        b->sweep_us = b->now.us;
-        if (pm_refs_sweep(b, SWEEP_GRACE_S, &err))
-            pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", err.text);
-    }
+}
+
+/* After the commit: what this turn refers to is counted by now. */
+static void sweep(struct pm_broker *b)
+{
+    struct pm_error err;
+    if (b->now.us - b->sweep_us <= PM_SWEEP_US)
+        return;
+    b->sweep_us = b->now.us;
+    if (pm_refs_sweep(b, &err))
+        pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", err.text);
 }
 
 /* ---- the turn ---- */
@@ -250,6 +272,7 @@ static int turn(struct pm_broker *b, struct pm_error *err)
     pm_conn_bury(b);
     pm_awaited_write(b);
     pm_refs_collect(b);
+    sweep(b);
     pm_arena_clear(&b->arena);
     if (b->is_draining && (!pm_sched_lease_count(b->sched) || b->now.us > b->drain_until_us))
         b->is_stopping = true;

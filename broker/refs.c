@@ -1,14 +1,17 @@
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "broker/broker.h"
 
 /* A disk blob without references stays this long: somebody may have stored it and be about to refer to it. */
-#define DISK_GRACE_US 60000000
+#define DISK_GRACE_US  60000000
+#define PIXEL_GRACE_US 2000000 /* the same page in another job: its result may be on its way */
+
+/* What nobody has referred to for this long is swept. Results and documents wait for a broker that is down.
+ */
+#define SWEEP_DISK_S   3600
+#define SWEEP_PIXELS_S 60
 
 struct removal {
     char key[PM_BLOB_KEY_SIZE];
@@ -59,17 +62,30 @@ void pm_refs_change(void *broker, const char *key, int change)
     r->due_us = key[0] == 'p' ? 0 : b->now.us + DISK_GRACE_US;
 }
 
-/* Storing a blob again refreshes its time: then somebody wants it. */
-static bool is_fresh(struct pm_broker *b, const char *key)
+void pm_refs_orphan(struct pm_broker *b, const char *key)
 {
-    int fd;
-    uint64_t bytes;
-    struct stat st;
-    if (pm_blob_open(b->blobs, key, &fd, &bytes, NULL))
-        return false;
-    bool fresh = !fstat(fd, &st) && pm_wall_us() / 1000000 - st.st_mtime < DISK_GRACE_US / 1000000;
-    close(fd);
-    return fresh;
+    struct pm_refs *refs = b->refs;
+    if (!pm_blob_is_key(key) || key[0] != 'p' || pm_refs_has(refs, key))
+        return;
+    PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
+    struct removal *r = &refs->removals[refs->removal_count++];
+    memcpy(r->key, key, strlen(key) + 1);
+    r->due_us = b->now.us + PIXEL_GRACE_US;
+}
+
+/* Storing a blob again refreshes its time: then somebody wants it, and it stays for another while. */
+static bool is_gone(struct pm_broker *b, const struct removal *r)
+{
+    struct pm_error err;
+    bool gone = false;
+    int64_t grace_us = r->key[0] == 'p' ? PIXEL_GRACE_US : DISK_GRACE_US;
+    if (pm_blob_remove_old(b->blobs, r->key, pm_wall_us(), grace_us, &gone, &err)) {
+        pm_count(b, PM_COUNT_blob_errors);
+        pm_log(PM_LOG_WARNING, "cannot remove a blob: %s", err.text);
+        return true; /* a sweep tries again */
+    }
+    b->counters[PM_COUNT_blobs_removed] += gone;
+    return gone;
 }
 
 void pm_refs_collect(struct pm_broker *b)
@@ -79,17 +95,9 @@ void pm_refs_collect(struct pm_broker *b)
         struct removal *r = &refs->removals[i];
         if (r->due_us > b->now.us)
             continue;
-        struct pm_error err;
-        if (!pm_refs_has(refs, r->key)) {
-            if (r->key[0] != 'p' && is_fresh(b, r->key)) {
-                r->due_us = b->now.us + DISK_GRACE_US;
-                continue;
-            }
-            pm_count(b, PM_COUNT_blobs_removed);
-            if (pm_blob_remove(b->blobs, r->key, &err)) {
-                pm_count(b, PM_COUNT_blob_errors);
-                pm_log(PM_LOG_WARNING, "cannot remove a blob: %s", err.text);
-            }
+        if (!pm_refs_has(refs, r->key) && !is_gone(b, r)) {
+            r->due_us = b->now.us + (r->key[0] == 'p' ? PIXEL_GRACE_US : DISK_GRACE_US);
+            continue;
         }
         *r = refs->removals[--refs->removal_count];
     }
@@ -100,10 +108,13 @@ static bool keep(void *ctx, const char *key)
     return pm_refs_has(ctx, key);
 }
 
-int pm_refs_sweep(struct pm_broker *b, int grace_s, struct pm_error *err)
+int pm_refs_sweep(struct pm_broker *b, struct pm_error *err)
 {
-    uint64_t removed = 0;
-    int rc = pm_blob_sweep(b->blobs, pm_wall_us(), grace_s, keep, b->refs, &removed, err);
-    b->counters[PM_COUNT_blobs_removed] += removed;
+    uint64_t disk = 0, pixels = 0;
+    int rc = pm_blob_sweep(b->blobs, PM_BLOB_DISK, pm_wall_us(), SWEEP_DISK_S, keep, b->refs, &disk, err);
+    if (!rc)
+        rc = pm_blob_sweep(b->blobs, PM_BLOB_PIXELS, pm_wall_us(), SWEEP_PIXELS_S, keep, b->refs, &pixels,
+                           err);
+    b->counters[PM_COUNT_blobs_removed] += disk + pixels;
     return rc;
 }

@@ -11,7 +11,7 @@ enum task_state { TASK_NONE, TASK_READY, TASK_WAIT, TASK_LEASED, TASK_DONE, TASK
 
 /* What is remembered of any task: four bytes, because there are millions of regions. */
 struct tries {
-    uint8_t state : 4, is_suspect : 1;
+    uint8_t state : 4, is_suspect : 1, needs_disk : 1;
     uint8_t issue;   /* leases given in this generation and epoch */
     uint8_t fails;   /* attempts that count */
     uint8_t crashes; /* of them, ended their process */
@@ -84,6 +84,10 @@ struct queue {
     int64_t served_us[PM_SCHED_LEVELS];
     size_t entries[PM_SCHED_LEVELS];
     uint64_t ready[2];
+    /* region queues */
+    uint32_t servers; /* workers with this reader, now */
+    bool was_served;  /* ... or once */
+    uint32_t pages;   /* laid out for it, not assembled */
 };
 
 struct lease {
@@ -129,9 +133,8 @@ struct pm_sched {
     struct timer *timers; /* min-heap */
     size_t timer_count, timer_capacity;
     int64_t adopt_until_us, now_us, scanned_us;
-    bool is_draining, was_watching;
+    bool is_draining, was_watching, is_disk_full;
     uint64_t sheet_bytes, reserved_bytes;
-    uint32_t pages_in_readers; /* laid out, not assembled */
     double us_per_cost[PM_SCHED_KINDS], bytes_per_pixel;
     struct pm_sched_stats stats;
 };
@@ -159,7 +162,7 @@ void pm_sched_event(struct pm_sched *s, const struct job *j, enum pm_event_kind 
 void pm_job_run(struct pm_sched *s, struct pm_now now, struct job *j);
 void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm_job_state state,
                    const char *code, const char *text, const struct pm_msg_result *result);
-void pm_page_forget_sheet(struct pm_sched *s, struct page *p);
+void pm_page_forget_sheet(struct pm_sched *s, const struct job *j, struct page *p);
 void pm_task_stop(struct pm_sched *s, const struct ref *r, const char *reason);
 void pm_page_stop(struct pm_sched *s, struct job *j, struct page *p, const char *reason);
 void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p);
@@ -172,6 +175,8 @@ void pm_task_unready(struct pm_sched *s, const struct ref *r); /* READY -> NONE 
 bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out);
 void pm_queue_charge(struct pm_sched *s, uint32_t queue, const struct ref *r, uint32_t cost);
 bool pm_queue_has(const struct pm_sched *s, uint32_t queue);
+/* A first worker with this reader is here: pages that were set aside for want of one come back. */
+void pm_queue_unpark(struct pm_sched *s, uint32_t queue);
 
 /* sched_task.c */
 void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, enum fail_class why, int code,

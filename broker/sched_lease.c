@@ -4,7 +4,10 @@
 
 #include "broker/sched_internal.h"
 
-#define SCAN_US 50000 /* leases are looked through this often at most */
+#define SCAN_US           50000 /* leases are looked through this often at most */
+#define PREDICTED_MOST_US 600e6 /* what peers say of their speed is not believed beyond this */
+#define NEED_MOST         1e12
+#define DISK_WAIT_US      1000000
 
 /* ---- back-off timers ---- */
 
@@ -66,6 +69,12 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
                                  : (facts->role == PM_ROLE_LAYOUTD ? QUEUE_LAYOUT : QUEUE_COLLECT);
     PM_GROW(s->peers, s->peer_count, s->peer_capacity);
     s->peers[s->peer_count++] = p;
+    for (uint32_t i = 0; i < p->queue_count; i++) {
+        struct queue *q = s->queues[p->queues[i]];
+        q->was_served = true;
+        if (!q->servers++ && is_worker)
+            pm_queue_unpark(s, p->queues[i]);
+    }
     return p->id;
 }
 
@@ -107,6 +116,15 @@ uint32_t pm_sched_peer_leases(const struct pm_sched *s, uint32_t peer)
     return p ? (uint32_t)p->lease_count : 0;
 }
 
+uint32_t pm_sched_peer_tasks(const struct pm_sched *s, uint32_t peer, uint64_t *out, uint32_t most)
+{
+    const struct peer *p = find_peer(s, peer);
+    uint32_t count = 0;
+    for (size_t i = 0; p && i < p->lease_count && count < most; i++)
+        out[count++] = p->leases[i]->task;
+    return count;
+}
+
 uint32_t pm_sched_peer_room(const struct pm_sched *s, uint32_t peer)
 {
     const struct peer *p = find_peer(s, peer);
@@ -134,6 +152,13 @@ static uint32_t current_attempt(const struct ref *r)
     return r->generation << 8 | r->t->issue;
 }
 
+/* Bytes of crops that laying out this page will take, by what pages took so far. */
+static uint64_t sheet_need(const struct pm_sched *s, const struct page *p)
+{
+    double need = (double)p->width * p->height * s->bytes_per_pixel;
+    return need < NEED_MOST ? (uint64_t)need : (uint64_t)NEED_MOST;
+}
+
 static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct peer *p, const struct ref *r)
 {
     struct lease *l = pm_xalloc(sizeof *l);
@@ -142,11 +167,13 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
     l->cost = pm_task_cost(r);
     l->sent_us = l->progress_us = now.us;
     double predicted = s->us_per_cost[r->kind - 1] * l->cost;
+    if (predicted > PREDICTED_MOST_US)
+        predicted = PREDICTED_MOST_US;
     l->stall_us = predicted * 4 > (double)s->config.stall_us ? (int64_t)(predicted * 4) : s->config.stall_us;
     l->deadline_us = 120 * l->stall_us;
     l->is_suspect = r->t->is_suspect;
     if (r->kind == PM_KIND_PAGE)
-        l->reserved_bytes = (uint64_t)((double)r->page->width * r->page->height * s->bytes_per_pixel);
+        l->reserved_bytes = sheet_need(s, r->page);
     s->reserved_bytes += l->reserved_bytes;
     p->has_suspect |= l->is_suspect;
     PM_GROW(p->leases, p->lease_count, p->lease_capacity);
@@ -271,6 +298,8 @@ void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enu
     for (size_t i = 0; i < s->peer_count; i++)
         if (s->peers[i] == p)
             s->peers[i] = s->peers[--s->peer_count];
+    for (uint32_t i = 0; i < p->queue_count; i++)
+        s->queues[p->queues[i]]->servers--;
     free(p->leases);
     free(p->queues);
     free(p);
@@ -389,8 +418,14 @@ void pm_sched_tick(struct pm_sched *s, struct pm_now now)
     s->now_us = now.us;
     while (s->timer_count && s->timers[0].when <= now.us) {
         struct ref r;
-        if (pm_sched_ref(s, timer_pop(s), &r) && r.t->state == TASK_WAIT)
-            pm_task_ready(s, &r);
+        if (!pm_sched_ref(s, timer_pop(s), &r) || r.t->state != TASK_WAIT)
+            continue;
+        if (r.t->needs_disk && s->is_disk_full) {
+            pm_timer_add(s, now.us + DISK_WAIT_US, r.task);
+            continue;
+        }
+        r.t->needs_disk = false;
+        pm_task_ready(s, &r);
     }
     if (s->scanned_us && gap < SCAN_US)
         return;
@@ -429,18 +464,21 @@ size_t pm_sched_lease_count(const struct pm_sched *s)
 
 /* ---- giving out work ---- */
 
-/* Page tasks wait while their crops would not fit, or while readers have plenty; one may always run. */
+/* Page tasks wait while their crops would not fit, or while readers have plenty; one may always run. Pages of
+ * readers that nobody has do not move: whoever waited for them would wait for ever. */
 static bool page_may_run(const struct pm_sched *s, const struct ref *r, uint64_t reader_room)
 {
-    if (!s->sheet_bytes && !s->reserved_bytes && !s->pages_in_readers)
+    uint64_t ready = 0, pages = 0;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
+        const struct queue *q = s->queues[i];
+        ready += q->servers ? q->ready[0] : 0;
+        pages += q->servers ? q->pages : 0;
+    }
+    if (!s->reserved_bytes && !pages)
         return true;
-    uint64_t need = (uint64_t)((double)r->page->width * r->page->height * s->bytes_per_pixel);
-    if (s->sheet_bytes + s->reserved_bytes + need > s->config.pixel_budget_bytes)
+    if (s->sheet_bytes + s->reserved_bytes + sheet_need(s, r->page) > s->config.pixel_budget_bytes)
         return false;
-    uint64_t ready = 0;
-    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
-        ready += s->queues[i]->ready[0];
-    return s->pages_in_readers < 2 || (ready < 64 + 2 * reader_room && s->pages_in_readers < 256);
+    return pages < 2 || (ready < 64 + 2 * reader_room && pages < 256);
 }
 
 static bool next_for(struct pm_sched *s, const struct peer *p, uint64_t reader_room, struct ref *out,

@@ -4,6 +4,8 @@
 
 #include "broker/sched_internal.h"
 
+#define STRANDED_PAGES 2u
+
 void pm_heap_push(struct heap *h, uint64_t item)
 {
     PM_GROW(h->items, h->count, h->capacity);
@@ -202,7 +204,29 @@ static unsigned place_of_queue(uint32_t queue)
     return queue == QUEUE_LAYOUT ? SLOT_LAYOUT : queue == QUEUE_COLLECT ? SLOT_COLLECT : SLOT_REGION;
 }
 
-/* The first job of a lane that really has something ready; stale entries go on the way. */
+/* A page for a reader that nobody has: its crops would lie in memory for as long as that lasts. */
+static bool is_stranded(const struct pm_sched *s, const struct job *j, unsigned place, unsigned door)
+{
+    const struct queue *q = s->queues[j->region_queue];
+    return place == SLOT_LAYOUT && door == 1 && !q->servers && q->pages >= STRANDED_PAGES;
+}
+
+void pm_queue_unpark(struct pm_sched *s, uint32_t queue)
+{
+    size_t cursor = 0;
+    uint64_t id;
+    void *value;
+    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
+        struct job *j = value;
+        struct place *p = &j->place[SLOT_LAYOUT];
+        if (j->region_queue != queue || j->state > PM_JOB_RUNNING || !p->ready[1] || p->is_queued[1])
+            continue;
+        p->is_queued[1] = true;
+        enqueue(s, j, QUEUE_LAYOUT, 1);
+    }
+}
+
+/* The first job of a lane that really has something ready; stale and stranded entries go on the way. */
 static struct job *lane_head(struct pm_sched *s, struct queue *q, struct lane *lane, unsigned level,
                              unsigned door, unsigned place)
 {
@@ -210,7 +234,7 @@ static struct job *lane_head(struct pm_sched *s, struct queue *q, struct lane *l
     while (h->count) {
         struct job *j = pm_sched_find(s, h->items[0]);
         if (j && j->place[place].is_queued[door]) {
-            if (j->place[place].ready[door])
+            if (j->place[place].ready[door] && !is_stranded(s, j, place, door))
                 return j;
             j->place[place].is_queued[door] = false;
         }

@@ -63,7 +63,7 @@ void pm_page_begin_regions(struct pm_sched *s, struct job *j, struct page *p)
 {
     p->stage = PM_STAGE_REGIONS;
     s->sheet_bytes += p->sheet_bytes;
-    s->pages_in_readers++;
+    s->queues[j->region_queue]->pages++;
     p->cursor = p->region_count;
     p->regions_open = p->regions_wanted = p->regions_failed = p->regions_ready = 0;
     for (uint32_t i = 0; i < p->region_count; i++) {
@@ -135,7 +135,7 @@ static void page_failed(struct pm_sched *s, struct pm_now now, struct job *j, st
         j->regions_failed -= p->regions_failed;
         j->regions_done -= p->regions_wanted - p->regions_failed - open;
     }
-    pm_page_forget_sheet(s, p);
+    pm_page_forget_sheet(s, j, p);
     drop_regions(p);
     p->stage = PM_STAGE_FAILED;
     p->regions_wanted = p->regions_failed = 0;
@@ -213,6 +213,43 @@ void pm_sched_page_lost(struct pm_sched *s, struct pm_now now, uint64_t job, uin
     pm_page_rerun(s, now, j, p, "what was made of the page is gone");
 }
 
+static void set_aside(struct pm_sched *s, struct pm_now now, const struct ref *r, const char *text)
+{
+    char full[600];
+    s->stats.quarantined++;
+    snprintf(full, sizeof full, "set aside: it ended its process %u times (%s)", r->t->crashes, text);
+    fail_for_good(s, now, r, PM_ECRASH, full);
+}
+
+static void remember_tries(struct pm_sched *s, const struct ref *r)
+{
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_TRIES, r->job->id);
+    op->task = r->task;
+    op->fails = r->t->fails;
+    op->crashes = r->t->crashes;
+    op->is_suspect = r->t->is_suspect;
+}
+
+void pm_sched_crashed(struct pm_sched *s, struct pm_now now, const uint64_t *tasks, uint32_t count)
+{
+    s->now_us = now.us;
+    for (uint32_t i = 0; i < count; i++) {
+        struct ref r;
+        /* No fails: it began anew meanwhile, and what killed the process may be gone. */
+        if (!pm_sched_ref(s, tasks[i], &r) || !r.t->fails || r.t->state < TASK_READY ||
+            r.t->state > TASK_LEASED)
+            continue;
+        r.t->crashes += r.t->crashes < 255;
+        r.t->is_suspect = true;
+        if (r.t->crashes < s->config.max_crashes) {
+            remember_tries(s, &r);
+            continue;
+        }
+        pm_task_stop(s, &r, "fenced");
+        set_aside(s, now, &r, "the process working on it crashed");
+    }
+}
+
 /* The lease has ended already; the task's state is still LEASED. */
 void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, enum fail_class why, int code,
                   const char *text)
@@ -223,6 +260,12 @@ void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, en
         pm_page_rerun(s, now, r->job, r->page, text);
         return;
     }
+    if (code == PM_ENOSPC && why == FAIL_RESOURCES && s->is_disk_full) { /* not its fault, nor for ever */
+        t->state = TASK_WAIT;
+        t->needs_disk = true;
+        pm_timer_add(s, now.us + back_off_us(s, why, 1), r->task);
+        return;
+    }
     t->fails += t->fails < 255;
     t->crashes += why == FAIL_CRASH && t->crashes < 255;
     t->is_suspect |= why == FAIL_CRASH || why == FAIL_TIMEOUT || (why == FAIL_KILL && t->fails > 1);
@@ -231,23 +274,17 @@ void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, en
         fail_for_good(s, now, r, code, text);
         return;
     }
-    char full[600];
     if (t->crashes >= s->config.max_crashes) {
-        s->stats.quarantined++;
-        snprintf(full, sizeof full, "set aside: it ended its process %u times (%s)", t->crashes, text);
-        fail_for_good(s, now, r, PM_ECRASH, full);
+        set_aside(s, now, r, text);
         return;
     }
+    char full[600];
     if (t->fails >= s->config.max_attempts) {
         snprintf(full, sizeof full, "%u attempts failed, the last one: %s", t->fails, text);
         fail_for_good(s, now, r, code, full);
         return;
     }
-    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_TRIES, r->job->id);
-    op->task = r->task;
-    op->fails = t->fails;
-    op->crashes = t->crashes;
-    op->is_suspect = t->is_suspect;
+    remember_tries(s, r);
     r->job->retries++;
     s->stats.kinds[r->kind - 1].retried++;
     pm_sched_event(s, r->job, PM_EVENT_RETRY, r->page, r->kind == PM_KIND_REGION ? r->slot + 1 : 0, NULL,
@@ -351,7 +388,7 @@ static int page_assembled(struct pm_sched *s, struct pm_now now, const struct re
     if (!m->blob || !*m->blob)
         return pm_fail(err, PM_EPROTO, "page %u was assembled without a blob", p->page);
     p->assemble.state = TASK_DONE;
-    pm_page_forget_sheet(s, p);
+    pm_page_forget_sheet(s, j, p);
     drop_regions(p);
     p->stage = PM_STAGE_DONE;
     j->pages_open--;

@@ -1,10 +1,14 @@
 /* Jobs: submit, cancel, retry, forget, restore, and what is told about them. */
 #include "broker/scheduler.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/sched_internal.h"
+
+#define DEFAULT_READER "fast"
+#define QUEUES_MOST    64 /* readers that jobs name before any worker has come to say which there are */
 
 struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
 {
@@ -33,7 +37,7 @@ struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
 static void free_pages(struct pm_sched *s, struct job *j)
 {
     for (uint32_t i = 0; i < j->page_count; i++) {
-        pm_page_forget_sheet(s, &j->pages[i]);
+        pm_page_forget_sheet(s, j, &j->pages[i]);
         free(j->pages[i].regions);
     }
     free(j->pages);
@@ -173,7 +177,7 @@ static void copy_submit(struct job *j, const char *client, const struct pm_msg_s
     j->submit = *m;
     struct pm_options *o = &j->submit.options;
     if (!o->reader || !*o->reader)
-        o->reader = "fast";
+        o->reader = DEFAULT_READER;
     const char **texts[] = {&j->submit.key, &j->submit.name, &j->submit.source, &j->submit.batch, &o->pages,
                             &o->password,   &o->reader,      &o->formats,       &o->drop,         &o->stem,
                             &client};
@@ -239,6 +243,43 @@ uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char
     return known ? known->id : 0;
 }
 
+const char *pm_sched_default_reader(const struct pm_sched *s)
+{
+    const char *only = NULL;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
+        const struct queue *q = s->queues[i];
+        if (!q->was_served)
+            continue;
+        if (only || !strcmp(q->reader, DEFAULT_READER))
+            return DEFAULT_READER;
+        only = q->reader;
+    }
+    return only ? only : DEFAULT_READER;
+}
+
+int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err)
+{
+    char known[200] = "";
+    size_t used = 0;
+    bool is_queued = false;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
+        const struct queue *q = s->queues[i];
+        bool is_it = !strcmp(q->reader, reader);
+        if (is_it && q->was_served)
+            return 0;
+        is_queued |= is_it;
+        if (q->was_served && used < sizeof known - 1)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", q->reader);
+    }
+    if (used)
+        return pm_fail(err, PM_ENOTFOUND, "no worker here reads with \"%.64s\"; there are: %s", reader,
+                       known);
+    if (!is_queued && s->queue_count >= QUEUES_MOST)
+        return pm_fail(err, PM_EBUSY, "jobs wait for %zu different readers, and no worker is here yet",
+                       s->queue_count - QUEUE_REGION);
+    return 0;
+}
+
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, const struct pm_msg_submit *m,
                     uint64_t *job_out, bool *duplicate_out, struct pm_error *err)
 {
@@ -282,11 +323,11 @@ void pm_job_run(struct pm_sched *s, struct pm_now now, struct job *j)
 
 /* ---- ending jobs ---- */
 
-void pm_page_forget_sheet(struct pm_sched *s, struct page *p)
+void pm_page_forget_sheet(struct pm_sched *s, const struct job *j, struct page *p)
 {
     if (p->stage == PM_STAGE_REGIONS) {
         s->sheet_bytes -= p->sheet_bytes;
-        s->pages_in_readers--;
+        s->queues[j->region_queue]->pages--;
     }
     free(p->record);
     free(p->sheet);
@@ -567,7 +608,7 @@ void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p)
         j->regions_failed -= p->regions_failed;
         j->regions_done -= p->regions_wanted - p->regions_failed - open;
     }
-    pm_page_forget_sheet(s, p);
+    pm_page_forget_sheet(s, j, p);
     free(p->regions);
     *p = (struct page){.page = p->page,
                        .width = p->width,
@@ -690,4 +731,9 @@ void pm_sched_sheets(const struct pm_sched *s,
 void pm_sched_drain(struct pm_sched *s, bool is_draining)
 {
     s->is_draining = is_draining;
+}
+
+void pm_sched_disk_full(struct pm_sched *s, bool is_full)
+{
+    s->is_disk_full = is_full;
 }

@@ -11,7 +11,8 @@
  * starves. Inside a level the client that had the least work so far (by predicted cost, counted from when it
  * became active) is next; inside a client the lowest job, in a job the lowest page: documents finish one
  * after the other and the first page is out early. Page tasks are held back while the crop sheets in flight
- * fill the pixel budget, or while readers have plenty to do.
+ * fill the pixel budget, or while readers have plenty to do; those of a reader that no worker has are set
+ * aside after the first few, so that they stand in nobody's way.
  *
  * Fencing. A lease is (task, epoch, attempt). The epoch is the broker's start, synced before anything is
  * sent; the attempt is generation << 8 | issue: the generation grows, synced, whenever a page or job is begun
@@ -103,6 +104,10 @@ void pm_sched_adopt_end(struct pm_sched *s);
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client,
                     const struct pm_msg_submit *submit, uint64_t *job_out, bool *duplicate_out,
                     struct pm_error *err);
+/* What a submit without a reader means: "fast", or the only one that there is. */
+const char *pm_sched_default_reader(const struct pm_sched *s);
+/* PM_ENOTFOUND: workers have come, and none has this reader. PM_EBUSY: too many unknown ones. */
+int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
@@ -136,6 +141,11 @@ enum pm_peer_end {
     PM_PEER_KILLED,  /* SIGKILL, or the connection broke: blamed lightly */
     PM_PEER_CRASHED, /* any other signal or exit: blamed on what it held */
 };
+/* What a peer has leased, at most `most` of it. Count. */
+uint32_t pm_sched_peer_tasks(const struct pm_sched *s, uint32_t peer, uint64_t *out, uint32_t most);
+/* Later news of a process that ended as PM_PEER_KILLED: it had crashed. The blame of its tasks is made
+ * heavier; whoever has them now goes on unless that makes one a second crash. */
+void pm_sched_crashed(struct pm_sched *s, struct pm_now now, const uint64_t *tasks, uint32_t count);
 uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct pm_sched_peer *facts);
 void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enum pm_peer_end how);
 /* It greets again after a lost connection: credit starts anew, leases stay. */
@@ -182,6 +192,8 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now);
 int64_t pm_sched_next_us(const struct pm_sched *s, struct pm_now now);
 /* Draining: no submits, no new open and page tasks; what was begun goes on. */
 void pm_sched_drain(struct pm_sched *s, bool is_draining);
+/* While the disk is full, work that fails for want of space waits and is not counted as failed. */
+void pm_sched_disk_full(struct pm_sched *s, bool is_full);
 size_t pm_sched_lease_count(const struct pm_sched *s);
 
 /* ---- figures ---- */

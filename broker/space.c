@@ -54,4 +54,5 @@ void pm_space_check(struct pm_broker *b)
             full = true;
     }
     b->is_full = full;
+    pm_sched_disk_full(b->sched, full);
 }

@@ -1,6 +1,7 @@
 /* Everything up to the first turn: directories, locks, recovery, sockets. And the end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 #include "base/host.h"
 #include "broker/broker.h"
 
-#define SWEEP_GRACE_S 60
+#define ROOM_PATIENCE_US 8000000
 
 static const char *const counter_names[] = {
 #define X(name) #name,
@@ -135,9 +136,27 @@ static int recover(struct pm_broker *b, struct pm_error *err)
         pm_log(PM_LOG_INFO, "recovered jobs=%zu unfinished=%zu epoch=%llu", r.jobs, r.live,
                (unsigned long long)b->epoch);
     struct pm_error sweep;
-    if (pm_refs_sweep(b, SWEEP_GRACE_S, &sweep))
+    if (pm_refs_sweep(b, &sweep))
         pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", sweep.text);
     return pm_broker_commit(b, err);
+}
+
+/* The first write. On a full disk the reserve helps; otherwise a little patience, so that a supervisor sees a
+ * broker that waits for room and not one that dies again and again. */
+static int begin_epoch(struct pm_broker *b, struct pm_error *err)
+{
+    int rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+    if (rc == PM_ENOSPC && pm_space_release(b))
+        rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+    if (rc == PM_ENOSPC)
+        pm_log(PM_LOG_ERROR, "%s: waiting for room", err->text);
+    for (int64_t until = pm_clock_us() + ROOM_PATIENCE_US; rc == PM_ENOSPC && pm_clock_us() < until;) {
+        struct pollfd signals = {.fd = b->signal_fd, .events = POLLIN};
+        if (poll(&signals, 1, 200))
+            break;
+        rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+    }
+    return rc;
 }
 
 static int open_state(struct pm_broker *b, struct pm_error *err)
@@ -149,7 +168,7 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
     if (!rc)
         rc = pm_journal_open(path, NULL, &b->journal, err);
     if (!rc)
-        rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+        rc = begin_epoch(b, err);
     if (!rc)
         rc = pm_journal_next_job(b->journal, &next_job, err);
     if (!rc && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
@@ -237,7 +256,8 @@ int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out
     b->epoll_fd = b->signal_fd = b->parent_fd = b->lock_fds[0] = b->lock_fds[1] = -1;
     b->host = pm_host_id();
     b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
-    b->started_us = b->sweep_us = b->space_us = b->now.us;
+    b->started_us = b->space_us = b->now.us;
+    b->sweep_us = b->now.us - PM_SWEEP_US + 65000000; /* what was too young for the sweep at the start */
     int rc = private_dir(config->state_dir, err);
     if (!rc)
         rc = private_dir(config->run_dir, err);

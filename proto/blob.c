@@ -20,6 +20,7 @@
 #define HEX_DIGITS   PM_HASH_HEX
 #define COPY_BYTES   (256u * 1024)
 #define STALE_TMP_US ((int64_t)3600 * 1000000)
+#define YOUNG_TMP_US ((int64_t)60 * 1000000)
 #define NAME_SIZE    (3 + HEX_DIGITS + 1) /* "ab/" and the digits */
 
 _Static_assert(PM_BLOB_KEY_SIZE == 1 + HEX_DIGITS + 1, "key size");
@@ -153,6 +154,7 @@ static int make_temporary(const struct store *s, char **path_out, int *fd_out, s
         free(path);
         return rc;
     }
+    (void)flock(fd, LOCK_EX | LOCK_NB); /* "somebody writes this": the kernel lets go when we die */
     *path_out = path;
     *fd_out = fd;
     return 0;
@@ -532,6 +534,21 @@ static int remove_old(const struct store *s, int dir, const char *name, int64_t 
     return rc;
 }
 
+int pm_blob_remove_old(struct pm_blobs *blobs, const char *key, int64_t now_wall_us, int64_t grace_us,
+                       bool *gone_out, struct pm_error *err)
+{
+    char name[NAME_SIZE];
+    *gone_out = false;
+    int rc = check_key(key, err);
+    if (rc)
+        return rc;
+    name_of_key(key, name);
+    const struct store *s = store_of(blobs, key);
+    rc = remove_old(s, s->fd, name, now_wall_us, grace_us, gone_out, err);
+    *gone_out |= !rc && !pm_blob_exists(blobs, key, NULL);
+    return rc;
+}
+
 struct sweep {
     const struct store *store;
     enum pm_blob_class cls;
@@ -541,13 +558,28 @@ struct sweep {
     uint64_t removed;
 };
 
+/* A temporary whose writer is gone. Where locks do not work its age has to tell. */
+static bool is_abandoned(int dir, const char *name, int64_t age)
+{
+    if (age <= YOUNG_TMP_US)
+        return false;
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    bool is_free = !flock(fd, LOCK_EX | LOCK_NB);
+    bool works = is_free || errno == EWOULDBLOCK;
+    close(fd);
+    return works ? is_free : age > STALE_TMP_US;
+}
+
 static int sweep_entry(struct sweep *w, int dir, const char *subdir, const char *name, struct pm_error *err)
 {
     struct stat st;
     bool is_tmp = !strcmp(subdir, "tmp"), removed = false;
-    int64_t grace_us = is_tmp ? STALE_TMP_US : w->grace_us;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode) ||
-        age_us(&st, w->now_wall_us) <= grace_us)
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+        return 0;
+    int64_t age = age_us(&st, w->now_wall_us), grace_us = is_tmp ? YOUNG_TMP_US : w->grace_us;
+    if (is_tmp ? !is_abandoned(dir, name, age) : age <= grace_us)
         return 0;
     if (!is_tmp) {
         char *key = pm_xprintf("%c%s", w->cls == PM_BLOB_PIXELS ? 'p' : 'd', name);
@@ -583,32 +615,28 @@ static int sweep_dir(struct sweep *w, const char *subdir, struct pm_error *err)
     return rc;
 }
 
-int pm_blob_sweep(struct pm_blobs *blobs, int64_t now_wall_us, int grace_s,
+int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
                   bool (*keep)(void *ctx, const char *key), void *ctx, uint64_t *removed_out,
                   struct pm_error *err)
 {
+    struct sweep w = {
+        .store = &blobs->store[cls],
+        .cls = cls,
+        .now_wall_us = now_wall_us,
+        .grace_us = (int64_t)grace_s * 1000000,
+        .keep = keep,
+        .ctx = ctx,
+    };
     int rc = 0;
-    uint64_t removed = 0;
-    for (int cls = 0; cls < 2 && !rc; cls++) {
-        struct sweep w = {
-            .store = &blobs->store[cls],
-            .cls = (enum pm_blob_class)cls,
-            .now_wall_us = now_wall_us,
-            .grace_us = (int64_t)grace_s * 1000000,
-            .keep = keep,
-            .ctx = ctx,
-        };
-        for (unsigned i = 0; i < 256 && !rc; i++) {
-            char subdir[3];
-            snprintf(subdir, sizeof subdir, "%02x", i);
-            rc = sweep_dir(&w, subdir, err);
-        }
-        if (!rc)
-            rc = sweep_dir(&w, "tmp", err);
-        removed += w.removed;
+    for (unsigned i = 0; i < 256 && !rc; i++) {
+        char subdir[3];
+        snprintf(subdir, sizeof subdir, "%02x", i);
+        rc = sweep_dir(&w, subdir, err);
     }
+    if (!rc)
+        rc = sweep_dir(&w, "tmp", err);
     if (removed_out)
-        *removed_out = removed;
+        *removed_out = w.removed;
     return rc;
 }
 

@@ -2,7 +2,7 @@
  *
  *     DISK/ab/abcdef...   sources and results; synced before their key is told to anyone
  *     PIXELS/ab/abcd...   crop sheets, on tmpfs; gone after a reboot
- *     DISK/tmp, PIXELS/tmp  files being written; anything older than an hour is swept at start
+ *     DISK/tmp, PIXELS/tmp  files being written, locked (flock) by their writer; swept when it is gone
  *
  * A key is a class letter and the BLAKE2b-256 of the content in hex: "d" or "p" + 64 digits. Writers may put
  * the same content at once: the last rename wins, with equal bytes. Only the broker removes blobs; it alone
@@ -66,9 +66,12 @@ int pm_blob_check(struct pm_blobs *blobs, const char *key,
 
 /* Broker only. */
 int pm_blob_remove(struct pm_blobs *blobs, const char *key, struct pm_error *err); /* absent is fine */
-/* Walks all blobs; `keep` decides; those not kept and older than grace_s (wall clock minus mtime) are
- * removed. Temporaries older than an hour go too. */
-int pm_blob_sweep(struct pm_blobs *blobs, int64_t now_wall_us, int grace_s,
+/* As above, unless somebody stored the same content within grace_us: then he is about to refer to it. */
+int pm_blob_remove_old(struct pm_blobs *blobs, const char *key, int64_t now_wall_us, int64_t grace_us,
+                       bool *gone_out, struct pm_error *err);
+/* Walks all blobs of a class; `keep` decides; those not kept and older than grace_s (wall clock minus mtime)
+ * are removed. Temporaries whose writer is gone go too, a minute after they were begun. */
+int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
                   bool (*keep)(void *ctx, const char *key), void *ctx, uint64_t *removed_out,
                   struct pm_error *err);
 int pm_blob_space(struct pm_blobs *blobs, enum pm_blob_class cls, uint64_t *free_bytes_out,

@@ -6,7 +6,8 @@
 
 #include "broker/broker.h"
 
-static int check(const struct pm_broker *b, int socket, const struct pm_msg_hello *h, struct pm_error *err)
+static int check(const struct pm_broker *b, int socket, bool is_known, const struct pm_msg_hello *h,
+                 struct pm_error *err)
 {
     bool is_service = h->role == PM_ROLE_LAYOUTD || h->role == PM_ROLE_WORKER || h->role == PM_ROLE_COLLECTOR;
     bool is_client = h->role == PM_ROLE_CLIENT || h->role == PM_ROLE_SUPERVISOR;
@@ -18,8 +19,9 @@ static int check(const struct pm_broker *b, int socket, const struct pm_msg_hell
         return pm_fail(err, PM_EDENIED, "role %s does not belong on this socket", pm_role_name(h->role));
     if (h->role == PM_ROLE_WORKER && !h->reader_count)
         return pm_fail(err, PM_EINVAL, "a worker has to name the readers that it serves");
-    if (b->conn_count >= 2 * PM_LIMIT_PEERS)
-        return pm_fail(err, PM_EBUSY, "%zu connections are open, which is the limit", b->conn_count);
+    /* Each socket has a limit of its own: clients must not keep services out. */
+    if (!is_known && b->conns_of[socket] >= PM_LIMIT_PEERS)
+        return pm_fail(err, PM_EBUSY, "%zu connections are open, which is the limit", b->conns_of[socket]);
     return 0;
 }
 
@@ -78,22 +80,24 @@ void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
 {
     const struct pm_msg_hello *h = m->record;
     struct pm_error err;
-    int rc = check(b, socket, h, &err);
+    struct pm_conn *c = pm_conn_find(b, socket, m);
+    int rc = check(b, socket, c != NULL, h, &err);
     if (rc) {
         pm_count(b, PM_COUNT_hellos_refused);
         pm_log(PM_LOG_WARNING, "hello refused: %s", err.text);
         pm_refuse_stranger(b, socket, m, 0, rc, err.text);
         return;
     }
-    struct pm_conn *c = pm_conn_find(b, socket, m);
-    if (c && c->instance != h->instance) {
+    if (c && (c->instance != h->instance || c->role != h->role)) {
         end_peer(b, c);
         c = NULL;
     }
     uint32_t known_peer = c ? c->peer : 0;
     if (!c) {
         struct pm_conn *old = socket == PM_SOCKET_WORK ? pm_conn_of_instance(b, h->instance) : NULL;
-        if (old) { /* the same process over a new connection */
+        if (old && old->role != h->role) {
+            end_peer(b, old);
+        } else if (old) { /* the same process over a new connection */
             known_peer = old->peer;
             old->peer = 0;
             pm_conn_cut(b, old);

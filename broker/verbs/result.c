@@ -12,6 +12,14 @@ static bool has_blob(struct pm_broker *b, const char *key, bool may_be_empty)
     return pm_blob_is_key(key) && pm_blob_exists(b->blobs, key, NULL);
 }
 
+/* What a sheet takes is what the file takes, whatever its maker says. */
+static void measure(struct pm_broker *b, struct pm_msg_result *r)
+{
+    r->sheet_bytes = 0;
+    if (*r->sheet && pm_blob_is_key(r->sheet))
+        (void)pm_blob_exists(b->blobs, r->sheet, &r->sheet_bytes);
+}
+
 static const char *missing_blob(struct pm_broker *b, const struct pm_msg_result *r, enum pm_task_kind kind,
                                 const struct pm_manifest *manifest)
 {
@@ -102,6 +110,10 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
         r.is_final_error = false;
     }
     bool is_failure = *r.error_code != 0;
+    if (!is_failure && pm_task_kind(r.task) == PM_KIND_PAGE)
+        measure(b, &r);
+    if (is_failure && pm_err_from_name(r.error_code) == PM_ENOSPC)
+        pm_space_check(b); /* whose fault it is */
     if (is_failure && is_current)
         pm_log(PM_LOG_INFO, "%s failed job=%llu page=%u name=%s code=%s: %s",
                pm_kind_name(pm_task_kind(r.task)), (unsigned long long)pm_task_job(r.task),
@@ -109,6 +121,7 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     int rc = pm_sched_result(b->sched, b->now, c->peer, &r, err);
     if (rc == PM_EGONE) {
         pm_count(b, PM_COUNT_results_fenced);
+        pm_refs_orphan(b, r.sheet);
     } else {
         c->done += !is_failure;
         c->failed += is_failure;

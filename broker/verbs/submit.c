@@ -4,6 +4,8 @@
 #include "base/pages.h"
 #include "broker/broker.h"
 
+#define READERS_COME_US 10000000
+
 static bool is_word(const char *text, size_t size)
 {
     for (size_t i = 0; i < size; i++)
@@ -42,6 +44,15 @@ static int check_options(const struct pm_options *o, struct pm_error *err)
     return rc;
 }
 
+/* Workers need a moment to come; until then any reader may be theirs. */
+static int check_reader(struct pm_broker *b, struct pm_msg_submit *s, struct pm_error *err)
+{
+    if (!*s->options.reader)
+        s->options.reader = pm_sched_default_reader(b->sched);
+    int rc = pm_sched_check_reader(b->sched, s->options.reader, err);
+    return rc == PM_ENOTFOUND && b->now.us - b->started_us < READERS_COME_US ? 0 : rc;
+}
+
 static int check(struct pm_broker *b, struct pm_msg_submit *s, struct pm_error *err)
 {
     if (!*s->name)
@@ -51,6 +62,8 @@ static int check(struct pm_broker *b, struct pm_msg_submit *s, struct pm_error *
     if (!pm_blob_is_key(s->source) || s->source[0] != 'd')
         return pm_fail(err, PM_EINVAL, "\"%.80s\" is not the key of a stored document", s->source);
     int rc = check_options(&s->options, err);
+    if (!rc)
+        rc = check_reader(b, s, err);
     if (!rc && !pm_blob_exists(b->blobs, s->source, &s->source_bytes))
         rc = pm_fail(err, PM_ENOTFOUND, "the document is not in the broker's store: send it first");
     return rc;

@@ -26,8 +26,11 @@ static void bed_open(struct bed *b, struct pm_sched_config config)
     *b = (struct bed){.now = {1000000, 5000000}};
     config.epoch = config.epoch ? config.epoch : 3;
     b->s = pm_sched_new(&config);
-    /* A reader nobody asks for, with room for anything: pages are not held back for want of readers. */
-    static const char *const other[] = {"other"};
+    /* Somebody with the reader and no credit, and a reader nobody asks for with room for anything: pages are
+     * not held back for want of readers. */
+    static const char *const other[] = {"other"}, *const fast[] = {"fast"};
+    struct pm_sched_peer busy = {.role = PM_ROLE_WORKER, .readers = fast, .reader_count = 1};
+    pm_sched_peer_join(b->s, b->now, &busy);
     struct pm_sched_peer room = {
         .role = PM_ROLE_WORKER, .readers = other, .reader_count = 1, .granted = 1 << 20};
     pm_sched_peer_join(b->s, b->now, &room);
@@ -337,7 +340,177 @@ static void pages_wait_for_room(void **state)
     bed_close(&b);
 }
 
+/* A job for a reader that no worker has must not keep the others from their pages. */
+static void stranded_jobs_stand_in_nobodys_way(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, (struct pm_sched_config){.pixel_budget_bytes = 3000000});
+    add_peer(&b, PM_ROLE_LAYOUTD, 1);
+    add_peer(&b, PM_ROLE_WORKER, 100);
+    add_peer(&b, PM_ROLE_COLLECTOR, 1);
+    struct pm_msg_submit m = {.key = "", .name = "n", .source = blob, .priority = 2, .batch = ""};
+    m.options.reader = "nobody";
+    uint64_t stranded, job;
+    bool duplicate;
+    assert_int_equal(pm_sched_submit(b.s, b.now, "a", &m, &stranded, &duplicate, NULL), 0);
+    job = add_job(&b, "a", 2);
+    for (int n = 0; n < 200 && info_of(&b, job).state <= PM_JOB_RUNNING; n++) {
+        struct turn t = *turn(&b);
+        for (size_t i = 0; i < t.count; i++) {
+            switch (pm_task_kind(t.leases[i].task)) {
+            case PM_KIND_OPEN:
+                finish_open(&b, t.leases[i], 10);
+                break;
+            case PM_KIND_PAGE:
+                finish_page(&b, t.leases[i], 200, 10, 1400000);
+                break;
+            case PM_KIND_REGION:
+                finish_region(&b, t.leases[i]);
+                break;
+            default:
+                finish_assembly(&b, t.leases[i]);
+            }
+        }
+        b.now.us += 1000;
+    }
+    assert_int_equal(info_of(&b, job).state, PM_JOB_DONE);
+    assert_int_equal(info_of(&b, stranded).pages_done, 0);
+    /* Its reader comes: it goes on. */
+    static const char *const readers[] = {"nobody"};
+    struct pm_sched_peer facts = {
+        .role = PM_ROLE_WORKER, .readers = readers, .reader_count = 1, .granted = 1000};
+    uint32_t late = pm_sched_peer_join(b.s, b.now, &facts);
+    b.granted[late] = 1000;
+    for (int n = 0; n < 200 && info_of(&b, stranded).state <= PM_JOB_RUNNING; n++) {
+        struct turn t = *turn(&b);
+        for (size_t i = 0; i < t.count; i++) {
+            if (pm_task_kind(t.leases[i].task) == PM_KIND_PAGE)
+                finish_page(&b, t.leases[i], 5, 10, 1400000);
+            else if (pm_task_kind(t.leases[i].task) == PM_KIND_REGION)
+                finish_region(&b, t.leases[i]);
+            else
+                finish_assembly(&b, t.leases[i]);
+        }
+    }
+    assert_int_equal(info_of(&b, stranded).state, PM_JOB_DONE);
+    bed_close(&b);
+}
+
+static void readers_are_known_by_their_workers(void **state)
+{
+    (void)state;
+    struct pm_error err;
+    struct pm_sched_config config = {.epoch = 1};
+    struct pm_sched *s = pm_sched_new(&config);
+    struct pm_now now = {1, 1};
+    assert_string_equal(pm_sched_default_reader(s), "fast");
+    assert_int_equal(pm_sched_check_reader(s, "mini", &err), 0); /* nobody is here to say */
+    static const char *const readers[] = {"mini"};
+    struct pm_sched_peer facts = {.role = PM_ROLE_WORKER, .readers = readers, .reader_count = 1};
+    uint32_t peer = pm_sched_peer_join(s, now, &facts);
+    assert_string_equal(pm_sched_default_reader(s), "mini");
+    assert_int_equal(pm_sched_check_reader(s, "fast", &err), PM_ENOTFOUND);
+    assert_string_equal(err.text, "no worker here reads with \"fast\"; there are: mini");
+    pm_sched_peer_end(s, now, peer, PM_PEER_KILLED);
+    assert_int_equal(pm_sched_check_reader(s, "mini", &err), 0); /* it will be started again */
+    pm_sched_free(&s);
+}
+
 /* ---- failures ---- */
+
+static void crash_that_is_told_later(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, (struct pm_sched_config){0});
+    uint64_t job = job_with_regions(&b, "a", 2, 2, 10), held[8];
+    for (int n = 0; n < 2; n++) {
+        uint32_t worker = add_peer(&b, PM_ROLE_WORKER, 2);
+        struct turn t = *turn(&b);
+        assert_int_equal(t.count, n ? 1 : 2); /* suspects run alone */
+        uint32_t count = pm_sched_peer_tasks(b.s, worker, held, 8);
+        assert_int_equal(count, t.count);
+        pm_sched_peer_end(b.s, b.now, worker, PM_PEER_KILLED);
+        b.now.us += 1000000;
+        uint32_t next = add_peer(&b, PM_ROLE_WORKER, 1); /* somebody has one of them by now */
+        assert_int_equal(turn(&b)->count, 1);
+        pm_sched_crashed(b.s, b.now, held, count);
+        pm_sched_peer_end(b.s, b.now, next, PM_PEER_LEFT);
+        pm_actions_clear(pm_sched_actions(b.s));
+    }
+    assert_int_equal(info_of(&b, job).regions_failed, 1); /* the one that was there both times */
+    struct pm_sched_stats stats;
+    pm_sched_stats(b.s, b.now, &stats);
+    assert_int_equal(stats.quarantined, 1);
+    /* Old news of what has ended is no news. */
+    pm_sched_cancel(b.s, b.now, job, NULL);
+    pm_sched_crashed(b.s, b.now, held, 1);
+    assert_int_equal(info_of(&b, job).state, PM_JOB_CANCELLED);
+    bed_close(&b);
+}
+
+static void full_disk_is_waited_for(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, (struct pm_sched_config){0});
+    uint64_t job = job_with_regions(&b, "a", 2, 0, 10);
+    add_peer(&b, PM_ROLE_COLLECTOR, 1);
+    pm_sched_disk_full(b.s, true);
+    unsigned given = 0;
+    for (int n = 0; n < 3600; n++) { /* an hour */
+        struct turn t = *turn(&b);
+        for (size_t i = 0; i < t.count; i++, given++)
+            fail_with(&b, t.leases[i], "no-space");
+        b.now.us += 1000000;
+    }
+    assert_int_equal(given, 1);
+    assert_int_equal(info_of(&b, job).state, PM_JOB_RUNNING);
+    pm_sched_disk_full(b.s, false);
+    b.now.us += 2000000;
+    assert_int_equal(finish_assembly(&b, turn(&b)->leases[0]), 0);
+    assert_int_equal(finish_assembly(&b, turn(&b)->leases[0]), 0);
+    assert_int_equal(info_of(&b, job).state, PM_JOB_DONE);
+    bed_close(&b);
+}
+
+/* What a peer says of its speed must not overflow what follows from it. */
+static void absurd_speeds_are_not_believed(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, (struct pm_sched_config){0});
+    uint32_t layoutd = add_peer(&b, PM_ROLE_LAYOUTD, 1), worker = add_peer(&b, PM_ROLE_WORKER, 1);
+    (void)layoutd;
+    (void)worker;
+    add_job(&b, "a", 2);
+    struct lease l = turn(&b)->leases[0];
+    struct pm_found_page found[2] = {{1, UINT32_MAX, UINT32_MAX}, {2, UINT32_MAX, UINT32_MAX}};
+    struct pm_msg_result r = {.pages = found, .page_count = 2, .run_us = UINT64_MAX};
+    assert_int_equal(finish(&b, l, &r), 0);
+    l = turn(&b)->leases[0];
+    uint32_t costs[2] = {1, UINT32_MAX};
+    struct pm_msg_result page = {.record = blob,
+                                 .sheet = "",
+                                 .sheet_bytes = UINT64_MAX / 4,
+                                 .costs = costs,
+                                 .cost_count = 2,
+                                 .run_us = UINT64_MAX};
+    assert_int_equal(finish(&b, l, &page), 0);
+    struct turn t = *turn(&b);
+    for (size_t i = 0; i < t.count; i++) {
+        struct pm_msg_result text = {.text = {(const uint8_t *)"x", 1}, .run_us = UINT64_MAX};
+        if (pm_task_kind(t.leases[i].task) == PM_KIND_REGION)
+            assert_int_equal(finish(&b, t.leases[i], &text), 0);
+    }
+    t = *turn(&b);
+    assert_true(t.count > 0);
+    struct pm_lease_facts facts;
+    assert_true(pm_sched_lease_facts(b.s, t.leases[0].task, &facts));
+    assert_in_range(facts.deadline_us, 1, (uint64_t)7 * 86400 * 1000000);
+    bed_close(&b);
+}
 
 static void poison_is_set_aside_alone(void **state)
 {
@@ -667,6 +840,11 @@ int main(void)
         cmocka_unit_test(urgent_first_but_nobody_starves),
         cmocka_unit_test(earlier_jobs_and_pages_first),
         cmocka_unit_test(pages_wait_for_room),
+        cmocka_unit_test(stranded_jobs_stand_in_nobodys_way),
+        cmocka_unit_test(readers_are_known_by_their_workers),
+        cmocka_unit_test(crash_that_is_told_later),
+        cmocka_unit_test(full_disk_is_waited_for),
+        cmocka_unit_test(absurd_speeds_are_not_believed),
         cmocka_unit_test(poison_is_set_aside_alone),
         cmocka_unit_test(killed_workers_are_no_poison),
         cmocka_unit_test(attempts_back_off_and_end),
