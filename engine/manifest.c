@@ -1,7 +1,6 @@
 #include "engine/manifest.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
+#define MANIFEST             "pagemill.json"
 #define MANIFEST_LIMIT_BYTES ((size_t)1 << 20)
 
 static const char *const task_names[] = {"text", "table", "formula"};
@@ -44,7 +44,7 @@ static int read_tasks(const json_t *root, const char *path, unsigned *out, struc
 
 static int fill(const json_t *root, const char *path, struct pm_model_manifest *out, struct pm_error *err)
 {
-    const char *name, *family, *region;
+    const char *name = "", *family = "", *region = "";
     int rc = want_text(root, path, "name", &name, err);
     if (!rc)
         rc = want_text(root, path, "family", &family, err);
@@ -67,7 +67,7 @@ int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struc
     struct pm_buf text = {0};
     json_error_t where;
     json_t *root = NULL;
-    char *path = pm_fs_join(dir, "pagemill.json");
+    char *path = pm_fs_join(dir, MANIFEST);
     *out = (struct pm_model_manifest){0};
     int rc = pm_fs_read(path, MANIFEST_LIMIT_BYTES, &text, err);
     if (rc)
@@ -103,35 +103,73 @@ void pm_model_manifest_free(struct pm_model_manifest *m)
     *m = (struct pm_model_manifest){0};
 }
 
+int pm_model_file(const struct pm_model_manifest *manifest, const char *role, char **path_out,
+                  struct pm_error *err)
+{
+    int rc = 0;
+    *path_out = NULL;
+    json_t *root = json_loads(manifest->json, JSON_REJECT_DUPLICATES, NULL);
+    const char *file = json_string_value(json_object_get(json_object_get(root, "files"), role));
+    if (!file || !*file || strchr(file, '/') || *file == '.')
+        rc = pm_fail(err, PM_EFORMAT, "%s/%s: \"files\" must name a file of this folder as \"%s\"",
+                     manifest->dir, MANIFEST, role);
+    else
+        *path_out = pm_fs_join(manifest->dir, file);
+    json_decref(root);
+    return rc;
+}
+
+int pm_model_list(const char *models_dir, char ***dirs_out, size_t *count_out, struct pm_error *err)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(models_dir, &entries, NULL, alphasort);
+    *dirs_out = NULL;
+    *count_out = 0;
+    if (n < 0)
+        return pm_fail_errno(err, "cannot look for models in %s", models_dir);
+    char **dirs = pm_xalloc(((size_t)n + 1) * sizeof *dirs);
+    for (int i = 0; i < n; i++) {
+        char *dir = pm_fs_join(models_dir, entries[i]->d_name), *path = pm_fs_join(dir, MANIFEST);
+        if (entries[i]->d_name[0] != '.' && pm_fs_is_file(path)) {
+            dirs[(*count_out)++] = dir;
+            dir = NULL;
+        }
+        free(dir);
+        free(path);
+        free(entries[i]);
+    }
+    free(entries);
+    *dirs_out = dirs;
+    return 0;
+}
+
 int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,
                   struct pm_error *err)
 {
+    char **dirs;
+    size_t count;
     *out = (struct pm_model_manifest){0};
-    DIR *dir = opendir(models_dir);
-    if (!dir)
-        return pm_fail_errno(err, "cannot look for models in %s", models_dir);
+    int rc = pm_model_list(models_dir, &dirs, &count, err);
+    if (rc)
+        return rc;
     struct pm_buf seen = {0};
     struct pm_error problem = {0};
     bool is_found = false;
     pm_buf_text(&seen, "");
-    for (struct dirent *entry; !is_found && (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        char *folder = pm_fs_join(models_dir, entry->d_name);
+    for (size_t i = 0; i < count; i++) {
         struct pm_error one;
-        int rc = pm_fs_is_dir(folder) ? pm_model_manifest_read(folder, out, &one) : PM_ENOTFOUND;
-        free(folder);
-        if (!rc && !strcmp(out->name, name)) {
+        int bad = is_found ? 0 : pm_model_manifest_read(dirs[i], out, &one);
+        if (bad) {
+            problem = one;
+        } else if (!is_found && !strcmp(out->name, name)) {
             is_found = true;
-        } else if (!rc) {
+        } else if (!is_found) {
             pm_buf_printf(&seen, "%s%s", seen.size ? ", " : "", out->name);
             pm_model_manifest_free(out);
-        } else if (rc != PM_ENOTFOUND) {
-            problem = one;
         }
+        free(dirs[i]);
     }
-    closedir(dir);
-    int rc = 0;
+    free(dirs);
     if (!is_found && problem.code)
         rc = pm_fail(err, problem.code, "no usable model for reader \"%s\": %s", name, problem.text);
     else if (!is_found)

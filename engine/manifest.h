@@ -20,9 +20,15 @@ struct pm_model_manifest {
     char *json;     /* the whole file, NUL-terminated, for the family */
 };
 
+/* The folders below models_dir that have a pagemill.json, sorted. Caller frees each and the list. */
+int pm_model_list(const char *models_dir, char ***dirs_out, size_t *count_out, struct pm_error *err);
 /* Reads DIR/pagemill.json. PM_ENOTFOUND, PM_EFORMAT (file and key named). */
 int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err);
 void pm_model_manifest_free(struct pm_model_manifest *manifest);
+/* The path of the file that it names under "files": role; caller frees. A file of the model folder, always.
+ */
+int pm_model_file(const struct pm_model_manifest *manifest, const char *role, char **path_out,
+                  struct pm_error *err);
 
 /* Finds the model of that reader name under models_dir; PM_ENOTFOUND lists the names that are there. */
 int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,

@@ -23,36 +23,16 @@ static const struct pm_option options[] = {
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
 
-/* The model folders below models_dir, sorted. Caller frees names and list. */
-static char **model_names(const char *models_dir, size_t *count_out, struct pm_error *err)
-{
-    struct dirent **entries = NULL;
-    int n = scandir(models_dir, &entries, NULL, alphasort);
-    if (n < 0) {
-        pm_fail_errno(err, "cannot read the models folder %s", models_dir);
-        return NULL;
-    }
-    char **names = pm_xalloc(((size_t)n + 1) * sizeof *names);
-    *count_out = 0;
-    for (int i = 0; i < n; i++) {
-        char *manifest = pm_xprintf("%s/%s/pagemill.json", models_dir, entries[i]->d_name);
-        if (entries[i]->d_name[0] != '.' && pm_fs_is_file(manifest))
-            names[(*count_out)++] = pm_fs_join(models_dir, entries[i]->d_name);
-        free(manifest);
-        free(entries[i]);
-    }
-    free(entries);
-    return names;
-}
-
 static int list(const char *models_dir)
 {
     struct pm_error err;
-    size_t count = 0;
-    char **dirs = model_names(models_dir, &count, &err);
-    int code = dirs ? PM_EXIT_OK : PM_EXIT_FAILED;
-    if (!dirs)
+    size_t count;
+    char **dirs;
+    int code = PM_EXIT_OK;
+    if (pm_model_list(models_dir, &dirs, &count, &err)) {
         pm_cli_error("%s", err.text);
+        return PM_EXIT_FAILED;
+    }
     for (size_t i = 0; i < count; i++) {
         struct pm_model_manifest manifest;
         if (pm_model_manifest_read(dirs[i], &manifest, &err)) {
@@ -65,7 +45,7 @@ static int list(const char *models_dir)
         }
         free(dirs[i]);
     }
-    if (dirs && !count)
+    if (!count)
         pm_cli_error("there are no models in %s", models_dir);
     free(dirs);
     return code;

@@ -1,14 +1,13 @@
 #include "engine/ppocr/net.h"
 
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/fs.h"
 #include "base/mem.h"
+#include "engine/manifest.h"
 
 int pm_scratch_need(struct pm_scratch *s, size_t floats, struct pm_error *err)
 {
@@ -59,22 +58,12 @@ void pm_net_tap(const struct pm_net *net, const char *stage, const float *values
 
 int pm_ppocr_path(const char *model_dir, const char *role, char **out, struct pm_error *err)
 {
+    struct pm_model_manifest manifest;
     *out = NULL;
-    char *path = pm_fs_join(model_dir, "pagemill.json");
-    struct pm_buf text = {0};
-    int rc = pm_fs_read(path, (size_t)1 << 20, &text, err);
-    if (!rc) {
-        json_t *root = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, NULL);
-        const char *file = json_string_value(json_object_get(json_object_get(root, "files"), role));
-        if (!file || !*file || strchr(file, '/') || *file == '.')
-            rc = pm_fail(err, PM_EFORMAT, "%s: \"files\" must name a file of this folder as \"%s\"", path,
-                         role);
-        else
-            *out = pm_fs_join(model_dir, file);
-        json_decref(root);
-    }
-    pm_buf_free(&text);
-    free(path);
+    int rc = pm_model_manifest_read(model_dir, &manifest, err);
+    if (!rc)
+        rc = pm_model_file(&manifest, role, out, err);
+    pm_model_manifest_free(&manifest); /* empty after a failed read */
     return rc;
 }
 

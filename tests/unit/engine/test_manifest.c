@@ -1,0 +1,107 @@
+/* Manifests of model folders: what is listed, found and refused, and that a role never leads out of its
+ * folder. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "engine/manifest.h"
+
+#define HEAD "{\"name\":\"%s\",\"family\":\"f\",\"region\":\"block\",\"tasks\":[\"table\"]"
+
+static int make_root(void **state)
+{
+    char template[] = "/tmp/pm-manifest-XXXXXX";
+    *state = mkdtemp(template) ? pm_xstrdup(template) : NULL;
+    return *state ? 0 : -1;
+}
+
+static int drop_root(void **state)
+{
+    pm_fs_remove_tree(*state, NULL);
+    free(*state);
+    return 0;
+}
+
+static void put(const char *root, const char *folder, char *json)
+{
+    char *dir = pm_fs_join(root, folder), *path = pm_fs_join(dir, "pagemill.json");
+    assert_int_equal(pm_fs_mkdir_p(dir, 0700, NULL), 0);
+    assert_int_equal(pm_fs_write(path, json, strlen(json), false, NULL), 0);
+    free(path);
+    free(dir);
+    free(json);
+}
+
+static void test_list_and_find(void **state)
+{
+    const char *root = *state;
+    struct pm_model_manifest m;
+    struct pm_error err;
+    char **dirs, *empty = pm_fs_join(root, "empty");
+    size_t count;
+    put(root, "z", pm_xprintf(HEAD "}", "first"));
+    put(root, "a", pm_xprintf(HEAD "}", "second"));
+    put(root, ".hidden", pm_xprintf(HEAD "}", "third"));
+    assert_int_equal(pm_fs_mkdir_p(empty, 0700, NULL), 0);
+    assert_int_equal(pm_model_list(root, &dirs, &count, &err), 0);
+    assert_int_equal(count, 2);
+    assert_string_equal(strrchr(dirs[0], '/'), "/a");
+    assert_string_equal(strrchr(dirs[1], '/'), "/z");
+    for (size_t i = 0; i < count; i++)
+        free(dirs[i]);
+    free(dirs);
+    assert_int_equal(pm_model_find(root, "first", &m, &err), 0);
+    assert_string_equal(strrchr(m.dir, '/'), "/z");
+    assert_int_equal(m.region_kind, PM_REGION_BLOCK);
+    pm_model_manifest_free(&m);
+    assert_int_equal(pm_model_find(root, "third", &m, &err), PM_ENOTFOUND);
+    assert_non_null(strstr(err.text, "there is: second, first"));
+    put(root, "bad", pm_xstrdup("{"));
+    assert_int_equal(pm_model_find(root, "third", &m, &err), PM_EFORMAT); /* it might be the damaged one */
+    assert_non_null(strstr(err.text, "bad/pagemill.json"));
+    assert_int_equal(pm_model_find(root, "second", &m, &err), 0);
+    pm_model_manifest_free(&m);
+    assert_int_equal(pm_model_list("/nowhere/at/all", &dirs, &count, &err), PM_ENOTFOUND);
+    free(empty);
+}
+
+static void test_files(void **state)
+{
+    const char *root = *state;
+    struct pm_model_manifest m;
+    struct pm_error err;
+    char *path;
+    put(root, "m",
+        pm_xprintf(HEAD ",\"files\":{\"good\":\"w.pmw\",\"up\":\"../w\",\"abs\":\"/w\",\"dot\":\"..\","
+                        "\"none\":\"\",\"number\":3}}",
+                   "files"));
+    char *dir = pm_fs_join(root, "m");
+    assert_int_equal(pm_model_manifest_read(dir, &m, &err), 0);
+    assert_int_equal(pm_model_file(&m, "good", &path, &err), 0);
+    assert_string_equal(path + strlen(dir), "/w.pmw");
+    free(path);
+    static const char *const bad[] = {"up", "abs", "dot", "none", "number", "missing"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(pm_model_file(&m, bad[i], &path, &err), PM_EFORMAT);
+        assert_null(path);
+        assert_non_null(strstr(err.text, bad[i]));
+    }
+    pm_model_manifest_free(&m);
+    free(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_list_and_find, make_root, drop_root),
+        cmocka_unit_test_setup_teardown(test_files, make_root, drop_root),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
