@@ -22,23 +22,15 @@
 #include "client/cli/fleet.h"
 #include "client/cli/locate.h"
 #include "client/cli/private.h"
+#include "tests/unit/base/folder.h"
 
 static char *root;
 
 static int make_root(void **state)
 {
-    (void)state;
-    char template[] = "/tmp/pm-fleet-XXXXXX";
-    root = mkdtemp(template) ? pm_xstrdup(template) : NULL;
-    return root ? 0 : -1;
-}
-
-static int drop_root(void **state)
-{
-    (void)state;
-    pm_fs_remove_tree(root, NULL);
-    free(root);
-    return 0;
+    int rc = folder_make(state);
+    root = *state;
+    return rc;
 }
 
 static void test_lock(void **state)
@@ -198,5 +190,5 @@ int main(void)
         cmocka_unit_test(test_is_alive), cmocka_unit_test(test_places),
         cmocka_unit_test(test_layouts),  cmocka_unit_test(test_refused_start_leaves_nothing),
     };
-    return cmocka_run_group_tests(tests, make_root, drop_root);
+    return cmocka_run_group_tests(tests, make_root, folder_drop);
 }

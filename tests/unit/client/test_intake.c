@@ -14,23 +14,15 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "client/cli/intake.h"
+#include "tests/unit/base/folder.h"
 
 static char *root;
 
 static int make_root(void **state)
 {
-    (void)state;
-    char template[] = "/tmp/pm-intake-XXXXXX";
-    root = mkdtemp(template) ? pm_xstrdup(template) : NULL;
-    return root ? 0 : -1;
-}
-
-static int drop_root(void **state)
-{
-    (void)state;
-    pm_fs_remove_tree(root, NULL);
-    free(root);
-    return 0;
+    int rc = folder_make(state);
+    root = *state;
+    return rc;
 }
 
 static char *path_of(const char *name)
@@ -233,5 +225,5 @@ int main(void)
         cmocka_unit_test(test_large_folder_is_looked_at_later),
         cmocka_unit_test(test_result_names),
     };
-    return cmocka_run_group_tests(tests, make_root, drop_root);
+    return cmocka_run_group_tests(tests, make_root, folder_drop);
 }

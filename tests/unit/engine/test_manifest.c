@@ -12,22 +12,9 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "engine/manifest.h"
+#include "tests/unit/base/folder.h"
 
 #define HEAD "{\"name\":\"%s\",\"family\":\"f\",\"region\":\"block\",\"tasks\":[\"table\"]"
-
-static int make_root(void **state)
-{
-    char template[] = "/tmp/pm-manifest-XXXXXX";
-    *state = mkdtemp(template) ? pm_xstrdup(template) : NULL;
-    return *state ? 0 : -1;
-}
-
-static int drop_root(void **state)
-{
-    pm_fs_remove_tree(*state, NULL);
-    free(*state);
-    return 0;
-}
 
 static void put(const char *root, const char *folder, char *json)
 {
@@ -100,8 +87,8 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_list_and_find, make_root, drop_root),
-        cmocka_unit_test_setup_teardown(test_files, make_root, drop_root),
+        cmocka_unit_test_setup_teardown(test_list_and_find, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_files, folder_make, folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
