@@ -297,16 +297,9 @@ static int render(void *document, uint32_t page, double dpi, struct pm_raster *r
     return rc;
 }
 
-static int open_bmp(const struct pm_source *source, void **document_out, uint32_t *page_count_out,
-                    char *title_out, struct pm_error *err)
-{
-    (void)title_out;
-    return pm_single_open(source, header, document_out, page_count_out, err);
-}
-
 const struct pm_loader pm_loader_bmp = {
     .format = PM_FORMAT_BMP,
-    .open = open_bmp,
+    .header = header,
     .size = pm_single_size,
     .render = render,
     .close = pm_single_close,

@@ -188,16 +188,9 @@ out:
     return rc;
 }
 
-static int open_gif(const struct pm_source *source, void **document_out, uint32_t *page_count_out,
-                    char *title_out, struct pm_error *err)
-{
-    (void)title_out;
-    return pm_single_open(source, header, document_out, page_count_out, err);
-}
-
 const struct pm_loader pm_loader_gif = {
     .format = PM_FORMAT_GIF,
-    .open = open_gif,
+    .header = header,
     .size = pm_single_size,
     .render = render,
     .close = pm_single_close,

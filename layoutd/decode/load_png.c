@@ -217,16 +217,9 @@ static int render(void *document, uint32_t page, double dpi, struct pm_raster *r
     return rc;
 }
 
-static int open_png(const struct pm_source *source, void **document_out, uint32_t *page_count_out,
-                    char *title_out, struct pm_error *err)
-{
-    (void)title_out;
-    return pm_single_open(source, header, document_out, page_count_out, err);
-}
-
 const struct pm_loader pm_loader_png = {
     .format = PM_FORMAT_PNG,
-    .open = open_png,
+    .header = header,
     .size = pm_single_size,
     .render = render,
     .close = pm_single_close,

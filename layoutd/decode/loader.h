@@ -23,8 +23,13 @@ struct pm_source {
     const char *password; /* NULL: none given */
 };
 
+struct pm_picture;
+typedef int pm_single_header(const struct pm_source *source, struct pm_picture *picture_out,
+                             struct pm_error *err);
+
 struct pm_loader {
     enum pm_format format;
+    pm_single_header *header; /* of a format with one picture, instead of open */
     /* What the library must do before the sandbox closes (fonts, character tables). May be NULL. */
     void (*prepare)(void);
     int (*open)(const struct pm_source *source, void **document_out, uint32_t *page_count_out,
@@ -36,6 +41,9 @@ struct pm_loader {
 
 /* NULL for a format without a loader. */
 const struct pm_loader *pm_loader_for(enum pm_format format);
+/* By the loader's open or header. */
+int pm_loader_open(const struct pm_loader *loader, const struct pm_source *source, void **document_out,
+                   uint32_t *page_count_out, char title_out[PM_WIRE_TITLE_BYTES], struct pm_error *err);
 
 extern const struct pm_loader pm_loader_pdf, pm_loader_png, pm_loader_jpeg, pm_loader_tiff, pm_loader_webp,
     pm_loader_bmp, pm_loader_gif;
@@ -58,16 +66,12 @@ void pm_picture_turn(const struct pm_picture *picture, struct pm_wire_size *size
 int pm_picture_begin(const struct pm_picture *picture, const struct pm_wire_limits *limits, uint32_t width_px,
                      uint32_t height_px, uint32_t channels, struct pm_raster *raster, struct pm_error *err);
 
-/* The document of such a format: page 0 and nothing else. Its open, size and close are the same for all. */
+/* The document of such a format: page 0 and nothing else. Its size and close are the same for all;
+ * opening reads and checks the header, where orientation starts as 1. */
 struct pm_single {
     const struct pm_source *source;
     struct pm_picture picture;
 };
-typedef int pm_single_header(const struct pm_source *source, struct pm_picture *picture_out,
-                             struct pm_error *err);
-/* Reads and checks the header; orientation starts as 1. */
-int pm_single_open(const struct pm_source *source, pm_single_header *header, void **document_out,
-                   uint32_t *page_count_out, struct pm_error *err);
 int pm_single_size(void *document, uint32_t page, double dpi, struct pm_wire_size *out, struct pm_error *err);
 void pm_single_close(void *document);
 

@@ -131,7 +131,7 @@ static int serve_open(struct decoder *d, struct pm_wire_request *request, struct
     rc = pm_sandbox_enter(&sandbox, &has_landlock, err);
     if (rc)
         return rc;
-    rc = d->loader->open(&d->source, &d->document, &d->page_count, reply->u.open.title, err);
+    rc = pm_loader_open(d->loader, &d->source, &d->document, &d->page_count, reply->u.open.title, err);
     if (rc)
         return rc;
     d->is_open = true;

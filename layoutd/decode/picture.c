@@ -99,8 +99,8 @@ int pm_picture_begin(const struct pm_picture *p, const struct pm_wire_limits *li
                            p->orientation, err);
 }
 
-int pm_single_open(const struct pm_source *source, pm_single_header *header, void **document_out,
-                   uint32_t *page_count_out, struct pm_error *err)
+static int open_single(const struct pm_source *source, pm_single_header *header, void **document_out,
+                       uint32_t *page_count_out, struct pm_error *err)
 {
     struct pm_single *single = pm_xalloc(sizeof *single);
     single->source = source;
@@ -115,6 +115,14 @@ int pm_single_open(const struct pm_source *source, pm_single_header *header, voi
     *document_out = single;
     *page_count_out = 1;
     return 0;
+}
+
+int pm_loader_open(const struct pm_loader *loader, const struct pm_source *source, void **document_out,
+                   uint32_t *page_count_out, char title_out[PM_WIRE_TITLE_BYTES], struct pm_error *err)
+{
+    if (loader->header)
+        return open_single(source, loader->header, document_out, page_count_out, err);
+    return loader->open(source, document_out, page_count_out, title_out, err);
 }
 
 int pm_single_size(void *document, uint32_t page, double dpi, struct pm_wire_size *out, struct pm_error *err)

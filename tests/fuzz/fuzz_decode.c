@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
                                           .picture_longest_px = 700}};
     void *document;
     uint32_t page_count = 0;
-    if (loader->open(&source, &document, &page_count, title, NULL) == 0) {
+    if (pm_loader_open(loader, &source, &document, &page_count, title, NULL) == 0) {
         render_all(loader, document, page_count);
         loader->close(document);
     }
