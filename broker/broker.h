@@ -29,6 +29,7 @@ struct pm_broker_config {
     uint64_t min_free_bytes; /* of the disk: below it no submits */
     uint32_t max_jobs;
     int ready_fd;   /* -1: none */
+    int deaths_fd;  /* -1: none; deaths.c */
     int parent_pid; /* 0: none */
 };
 
@@ -121,12 +122,14 @@ struct pm_conn {
 enum { PM_SOCKET_WORK, PM_SOCKET_CLIENT, PM_SOCKET_COUNT };
 
 struct pm_refs;
+struct pm_deaths;
 struct pm_broker {
     struct pm_broker_config config;
     struct pm_sched *sched;
     struct pm_journal *journal;
     struct pm_blobs *blobs;
     struct pm_refs *refs;
+    struct pm_deaths *deaths;
     void *zmq, *sockets[PM_SOCKET_COUNT];
     int epoll_fd, signal_fd, parent_fd, lock_fds[2];
     char *host;
@@ -184,6 +187,12 @@ void pm_refuse_stranger(struct pm_broker *b, int socket, const struct pm_message
                         const char *text);
 void pm_conn_watch_exit(struct pm_broker *b, struct pm_conn *c);
 void pm_conn_exits(struct pm_broker *b); /* processes that ended */
+
+/* deaths.c */
+struct pm_deaths *pm_deaths_new(void);
+void pm_deaths_free(struct pm_deaths **deaths);
+void pm_deaths_read(struct pm_broker *b);
+enum pm_peer_end pm_deaths_how(struct pm_broker *b, const struct pm_conn *c); /* its process has ended */
 
 /* events.c */
 void pm_events_take(struct pm_broker *b, const struct pm_action *event);

@@ -2,12 +2,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -266,40 +264,6 @@ void pm_conn_watch_exit(struct pm_broker *b, struct pm_conn *c)
     epoll_ctl(b->epoll_fd, EPOLL_CTL_ADD, c->pidfd, &e);
 }
 
-/* How a process ended, while its parent has not collected it yet. SIGKILL is the operator or the kernel's
- * memory guard and says little about the work; a fault or a bad exit says more. */
-static enum pm_peer_end how_it_ended(uint64_t pid)
-{
-    char path[64], text[2048];
-    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return PM_PEER_KILLED;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return PM_PEER_KILLED;
-    text[n] = 0;
-    /* "pid (name) state ...": the name may hold anything, so count from its last ')'. exit_code is field 52.
-     */
-    char *at = strrchr(text, ')');
-    if (!at || at[1] != ' ' || (at[2] != 'Z' && at[2] != 'X'))
-        return PM_PEER_KILLED;
-    at += 2;
-    for (int field = 3; field < 52 && at; field++) {
-        at = strchr(at, ' ');
-        at = at ? at + 1 : NULL;
-    }
-    if (!at)
-        return PM_PEER_KILLED;
-    int status = atoi(at);
-    if (WIFSIGNALED(status))
-        return WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGINT
-                   ? PM_PEER_KILLED
-                   : PM_PEER_CRASHED;
-    return WEXITSTATUS(status) ? PM_PEER_CRASHED : PM_PEER_KILLED;
-}
-
 void pm_conn_exits(struct pm_broker *b)
 {
     struct epoll_event events[64];
@@ -311,7 +275,7 @@ void pm_conn_exits(struct pm_broker *b)
                 c = b->conns[k];
         if (!c || c->is_dead)
             continue;
-        enum pm_peer_end how = how_it_ended(c->pid);
+        enum pm_peer_end how = pm_deaths_how(b, c);
         uint32_t held = pm_sched_peer_leases(b->sched, c->peer);
         pm_log(held ? PM_LOG_WARNING : PM_LOG_INFO, "%s ended name=%s pid=%llu leases=%u %s",
                pm_role_name(c->role), c->name, (unsigned long long)c->pid, held,

@@ -16,7 +16,7 @@
 #define GIVE_UP_US      30000000 /* a service that cannot be reached and whose process cannot be watched */
 #define EXPIRE_MOST     64
 
-enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_PARENT, POLL_COUNT };
+enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_MORE, POLL_MOST = POLL_MORE + 2 };
 
 /* ---- commit ---- */
 
@@ -239,18 +239,21 @@ static long wait_ms(const struct pm_broker *b)
 
 static int turn(struct pm_broker *b, struct pm_error *err)
 {
-    zmq_pollitem_t items[POLL_COUNT] = {
+    zmq_pollitem_t items[POLL_MOST] = {
         {.socket = b->sockets[PM_SOCKET_WORK], .events = ZMQ_POLLIN},
         {.socket = b->sockets[PM_SOCKET_CLIENT], .events = ZMQ_POLLIN},
         {.fd = b->signal_fd, .events = ZMQ_POLLIN},
         {.fd = b->epoll_fd, .events = ZMQ_POLLIN},
-        {.fd = b->parent_fd, .events = ZMQ_POLLIN},
     };
-    int count = b->parent_fd >= 0 ? POLL_COUNT : POLL_PARENT;
+    int count = POLL_MORE, parent = POLL_MOST - 1; /* zmq_poll skips no descriptors: only what is there */
+    if (b->config.deaths_fd >= 0)
+        items[count++] = (zmq_pollitem_t){.fd = b->config.deaths_fd, .events = ZMQ_POLLIN};
+    if (b->parent_fd >= 0)
+        items[parent = count++] = (zmq_pollitem_t){.fd = b->parent_fd, .events = ZMQ_POLLIN};
     if (zmq_poll(items, count, wait_ms(b)) < 0 && errno != EINTR)
         return pm_fail(err, PM_EIO, "cannot wait for messages: %s", zmq_strerror(errno));
     b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
-    if (count == POLL_COUNT && items[POLL_PARENT].revents) {
+    if (b->parent_fd >= 0 && items[parent].revents) {
         pm_log(PM_LOG_INFO, "the process that started this broker is gone");
         b->is_stopping = true;
     }
@@ -262,6 +265,7 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         return rc;
     if (items[POLL_EXITS].revents)
         pm_conn_exits(b); /* after their last messages were read */
+    pm_deaths_read(b);
     pm_sched_tick(b->sched, b->now);
     keep_house(b);
     pm_sched_assign(b->sched, b->now);

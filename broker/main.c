@@ -14,8 +14,8 @@ struct settings {
     const char *state, *run, *pixels;
     uint32_t pixel_budget_mb, min_free_mb, max_jobs;
     uint32_t result_ttl_s, stall_s, drain_s;
-    uint32_t parent_pid; /* 0: none */
-    uint32_t ready_fd;   /* UINT32_MAX: none */
+    uint32_t parent_pid;          /* 0: none */
+    uint32_t ready_fd, deaths_fd; /* UINT32_MAX: none */
 };
 #define AT(member) offsetof(struct settings, member)
 static const struct pm_option options[] = {
@@ -47,6 +47,9 @@ static const struct pm_option options[] = {
     {"parent-pid", 0, PM_OPTION_UINT, "PID", "Stop when this process ends.", AT(parent_pid), 1, INT32_MAX},
     {"ready-fd", 0, PM_OPTION_UINT, "N", "Write one byte to descriptor N once serving.", AT(ready_fd), 0,
      1 << 20},
+    {"deaths-fd", 0, PM_OPTION_UINT, "N",
+     "Read from descriptor N how services ended: lines of process number and wait status.", AT(deaths_fd), 0,
+     1 << 20},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, pm_daemon_options, NULL};
 
@@ -76,6 +79,7 @@ static int run(void *settings, struct pm_error *err)
                                       .min_free_bytes = (uint64_t)s->min_free_mb << 20,
                                       .max_jobs = s->max_jobs,
                                       .ready_fd = s->ready_fd == UINT32_MAX ? -1 : (int)s->ready_fd,
+                                      .deaths_fd = s->deaths_fd == UINT32_MAX ? -1 : (int)s->deaths_fd,
                                       .parent_pid = (int)s->parent_pid};
     struct pm_broker *b = NULL;
     umask(077); /* whatever is made here is nobody else's business */
@@ -136,6 +140,7 @@ int main(int argc, char **argv)
                          .result_ttl_s = 604800,
                          .stall_s = 5,
                          .drain_s = 10,
-                         .ready_fd = UINT32_MAX};
+                         .ready_fd = UINT32_MAX,
+                         .deaths_fd = UINT32_MAX};
     return pm_daemon_main(&broker, argc, argv, &s);
 }

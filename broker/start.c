@@ -186,6 +186,7 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
                                 .adopt_us = c->adopt_us};
     b->sched = pm_sched_new(&s);
     b->refs = pm_refs_new();
+    b->deaths = pm_deaths_new();
     struct pm_error space;
     if (pm_space_reserve(b, &space))
         pm_log(PM_LOG_WARNING, "no reserve for a full disk: %s", space.text);
@@ -236,6 +237,9 @@ static int open_signals(struct pm_broker *b, struct pm_error *err)
             return pm_fail_errno(err, "the parent process %d cannot be watched", b->config.parent_pid);
         fcntl(b->parent_fd, F_SETFD, FD_CLOEXEC);
     }
+    if (b->config.deaths_fd >= 0 && (fcntl(b->config.deaths_fd, F_SETFD, FD_CLOEXEC) ||
+                                     fcntl(b->config.deaths_fd, F_SETFL, O_NONBLOCK)))
+        return pm_fail_errno(err, "descriptor %d cannot be read", b->config.deaths_fd);
     return 0;
 }
 
@@ -306,6 +310,7 @@ void pm_broker_free(struct pm_broker **broker)
     pm_sched_free(&b->sched);
     pm_journal_free(&b->journal);
     pm_refs_free(&b->refs);
+    pm_deaths_free(&b->deaths);
     pm_blobs_free(&b->blobs);
     pm_actions_free(&b->spare);
     pm_strmap_free(&b->by_route);

@@ -43,6 +43,7 @@ struct run {
     int64_t phase_until_us;
     struct pollfd fds[FD_COUNT];
     int ready_write_fd;
+    int deaths_fds[2]; /* how services ended, told to the broker */
     bool was_ready;
     int rc;
     struct pm_error *err;
@@ -112,10 +113,11 @@ static int add_broker(struct run *r, struct pm_error *err)
 {
     const struct pm_fleet *f = r->fleet;
     struct arguments a = {0};
-    int *keep = pm_xalloc((f->keep_count + 1) * sizeof *keep);
+    int *keep = pm_xalloc((f->keep_count + 2) * sizeof *keep);
     if (f->keep_count)
         memcpy(keep, f->keep_fds, f->keep_count * sizeof *keep);
     keep[f->keep_count] = r->ready_write_fd;
+    keep[f->keep_count + 1] = r->deaths_fds[0];
     put(&a, "pagemill-broker");
     put_pair(&a, "--state", f->state_dir);
     put_pair(&a, "--run", f->run_dir);
@@ -126,8 +128,9 @@ static int add_broker(struct run *r, struct pm_error *err)
         put_number(&a, "--result-ttl", f->result_ttl_s);
     put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
+    put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);
     put_pair(&a, "--log-level", f->log_level);
-    int rc = add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 1u, &r->broker, err);
+    int rc = add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 2u, &r->broker, err);
     free(keep);
     return rc;
 }
@@ -235,8 +238,23 @@ static void on_fatal(struct run *r, const char *text)
     enter(r, STOPPING);
 }
 
+/* The broker sees deaths by itself; only we know how they came about (broker/deaths.c). When the pipe is full
+ * it does without. */
+static void tell_death(const struct run *r, const struct pm_supervise_event *e)
+{
+    char line[48];
+    bool is_death =
+        e->kind == PM_SUPERVISE_DIED || e->kind == PM_SUPERVISE_FINISHED || e->kind == PM_SUPERVISE_FATAL;
+    if (!is_death || e->pid <= 0 || e->index == r->broker)
+        return;
+    int n = snprintf(line, sizeof line, "%d %d\n", (int)e->pid, e->status);
+    ssize_t ignored = write(r->deaths_fds[1], line, (size_t)n);
+    (void)ignored;
+}
+
 static void on_event(struct run *r, const struct pm_supervise_event *e)
 {
+    tell_death(r, e);
     switch (e->kind) {
     case PM_SUPERVISE_NONE:
         break;
@@ -311,7 +329,7 @@ static void loop(struct run *r)
 
 int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
 {
-    struct run r = {.fleet = fleet, .err = err, .ready_write_fd = -1};
+    struct run r = {.fleet = fleet, .err = err, .ready_write_fd = -1, .deaths_fds = {-1, -1}};
     int rc, ready[2] = {-1, -1};
     sigset_t signals, before;
     for (int i = 0; i < FD_COUNT; i++)
@@ -323,7 +341,7 @@ int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
     sigprocmask(SIG_BLOCK, &signals, &before);
     signal(SIGPIPE, SIG_IGN);
     r.set = pm_supervise_new();
-    if (pipe2(ready, O_CLOEXEC | O_NONBLOCK)) {
+    if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) || pipe2(r.deaths_fds, O_CLOEXEC | O_NONBLOCK)) {
         rc = pm_fail_errno(err, "cannot make a pipe");
         goto out;
     }
@@ -341,9 +359,12 @@ int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
     rc = r.rc;
 out:
     pm_supervise_free(&r.set);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         if (ready[i] >= 0)
             close(ready[i]);
+        if (r.deaths_fds[i] >= 0)
+            close(r.deaths_fds[i]);
+    }
     if (r.fds[FD_SIGNAL].fd >= 0)
         close(r.fds[FD_SIGNAL].fd);
     sigprocmask(SIG_SETMASK, &before, NULL);

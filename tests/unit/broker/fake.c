@@ -51,7 +51,7 @@ void fixture_close(struct fixture *f)
     free(f->pixels);
 }
 
-static void spawn(const char *state, const char *run, const char *const *extra, int ready_fd,
+static void spawn(const char *state, const char *run, const char *const *extra, int ready_fd, int keep_fd,
                   struct pm_child *out)
 {
     char *path = pm_fs_join(PM_BUILD_DIR, "pagemill-broker");
@@ -65,10 +65,13 @@ static void spawn(const char *state, const char *run, const char *const *extra, 
     }
     for (; extra && *extra; extra++)
         argv[count++] = *extra;
+    const int keep[2] = {ready_fd, keep_fd};
     struct pm_spawn spec = {.path = path,
                             .argv = argv,
-                            .keep_fds = &ready_fd,
-                            .keep_count = ready_fd >= 0,
+                            .keep_fds = keep,
+                            .keep_count = ready_fd < 0  ? 0
+                                          : keep_fd > 0 ? 2
+                                                        : 1,
                             .stdin_fd = -1,
                             .stdout_fd = STDERR_FILENO,
                             .stderr_fd = ready_fd >= 0 ? STDERR_FILENO : -1,
@@ -83,7 +86,7 @@ void broker_start(struct fixture *f, const char *const *extra)
 {
     int fds[2];
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-    spawn(f->state, f->run, extra, fds[1], &f->broker);
+    spawn(f->state, f->run, extra, fds[1], f->keep_fd, &f->broker);
     close(fds[1]);
     struct pollfd p = {.fd = fds[0], .events = POLLIN};
     char byte = 0;
@@ -119,7 +122,7 @@ int broker_run_again(struct fixture *f, const char *state, const char *run)
 {
     (void)f;
     struct pm_child second;
-    spawn(state, run, NULL, -1, &second);
+    spawn(state, run, NULL, -1, 0, &second);
     return exit_code_of(&second);
 }
 

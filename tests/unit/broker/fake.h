@@ -11,6 +11,7 @@
 struct fixture { /* one broker and its directories */
     char dir[64], *state, *run, *pixels;
     struct pm_child broker;
+    int keep_fd; /* 0: none; another descriptor that the broker gets */
     struct pm_blobs *blobs;
     void *zmq;
 };

@@ -322,6 +322,61 @@ static pid_t start_victim(void)
     return pid;
 }
 
+/* Crashes whose traces are gone before the broker looks (its parent was quicker), told by a note afterwards.
+ */
+static void crash_is_known_from_the_note(void **state)
+{
+    (void)state;
+    struct fleet t;
+    int notes[2];
+    char number[16];
+    fixture_open(&t.f);
+    assert_int_equal(pipe(notes), 0);
+    snprintf(number, sizeof number, "%d", notes[0]);
+    t.f.keep_fd = notes[0];
+    broker_start(&t.f, (const char *const[]){"--deaths-fd", number, NULL});
+    client_open(&t.client, &t.f, "alice");
+    service_open(&t.layoutd, &t.f, PM_ROLE_LAYOUTD, "layoutd-1", 1);
+    service_open(&t.collector, &t.f, PM_ROLE_COLLECTOR, "collector-1", 1);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    struct fake_lease l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 1, 0);
+    l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 0, 1);
+    signal(SIGCHLD, SIG_IGN); /* children vanish without a trace */
+    for (int round = 0; round < 4; round++) {
+        pid_t victim = start_victim();
+        struct link doomed;
+        char name[16], line[40];
+        snprintf(name, sizeof name, "doomed-%d", round);
+        link_open(&doomed, &t.f, "work.sock");
+        service_hello(&doomed, PM_ROLE_WORKER, name, 1, (uint64_t)victim, NULL, 0);
+        take_lease(&doomed);
+        snprintf(line, sizeof line, "%d %d\n", (int)victim, round % 2 ? SIGSEGV : SIGKILL);
+        /* In the first rounds the note comes after the broker has noticed, then before. */
+        if (round >= 2)
+            assert_int_equal(write(notes[1], line, strlen(line)), (ssize_t)strlen(line));
+        kill(victim, SIGKILL);
+        for (int64_t until = pm_clock_us() + 10000000;
+             counter(&t.client, "peers_gone") < (uint64_t)round + 1 && pm_clock_us() < until;)
+            usleep(2000);
+        if (round < 2)
+            assert_int_equal(write(notes[1], line, strlen(line)), (ssize_t)strlen(line));
+        link_close(&doomed);
+    }
+    signal(SIGCHLD, SIG_DFL);
+    service_open(&t.worker, &t.f, PM_ROLE_WORKER, "worker-9", 4);
+    struct pm_job_info info = serve_until_done(&t, job, 1, 1);
+    assert_int_equal(info.regions_failed, 1); /* two crashes; the two kills would have been forgiven */
+    assert_int_equal(counter(&t.client, "sched_quarantined"), 1);
+    struct pm_job_info full = job_status(&t.client, job);
+    assert_int_equal(full.error_count, 1);
+    assert_string_equal(full.errors[0].code, "crash");
+    close(notes[0]);
+    close(notes[1]);
+    fleet_close(&t);
+}
+
 static void dead_worker_is_noticed_and_its_answer_fenced(void **state)
 {
     (void)state;
@@ -892,6 +947,7 @@ int main(void)
         cmocka_unit_test(same_page_in_two_jobs),
         cmocka_unit_test(killed_broker_loses_nothing),
         cmocka_unit_test(broker_killed_again_and_again),
+        cmocka_unit_test(crash_is_known_from_the_note),
         cmocka_unit_test(dead_worker_is_noticed_and_its_answer_fenced),
         cmocka_unit_test(lost_sheet_is_made_again),
         cmocka_unit_test(cancel_reaches_a_running_region),
