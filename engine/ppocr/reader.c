@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "engine/ppocr/crop.h"
 #include "engine/ppocr/rec_run.h"
+#include "engine/ppocr/spacing.h"
 
 /* Multiply-adds of a step and thread: some 60 ms at the rate of one Zen 4 core. A phase of the network is
  * never cut, which adds up to 30 ms for the widest piece. */
@@ -335,6 +336,20 @@ static void report(struct state *s, struct job *j)
     s->event_count++;
 }
 
+/* Text and words of a piece, its spaces checked against the ink. */
+static int decode_piece(const struct state *s, const struct finished *f, struct pm_ctc_step *steps,
+                        struct pm_ctc_line *out, struct pm_error *err)
+{
+    const struct pm_image piece = pm_image_view(&f->job->line, f->begin, 0, f->width, PM_REC_HEIGHT);
+    int changes = 0, rc = pm_ctc_decode(steps, f->steps, &s->charset, out, err);
+    if (!rc)
+        rc = pm_spacing_revise(&piece, &s->charset, out, steps, f->steps, &changes, err);
+    if (rc || !changes)
+        return rc;
+    pm_ctc_line_free(out);
+    return pm_ctc_decode(steps, f->steps, &s->charset, out, err);
+}
+
 /* One pass of the head over all pieces that ended in this step. */
 static int finish_pieces(struct state *s, struct pm_error *err)
 {
@@ -350,11 +365,11 @@ static int finish_pieces(struct state *s, struct pm_error *err)
         s->step_capacity = s->sequence_steps;
     }
     int rc = pm_rec_head(s->rec, s->sequences, (int)s->sequence_steps, s->steps, err);
-    const struct pm_ctc_step *at = s->steps;
+    struct pm_ctc_step *at = s->steps;
     for (size_t i = 0; !rc && i < s->finished_count; i++) {
         const struct finished *f = &s->finished[i];
         struct pm_ctc_line line = {0};
-        rc = pm_ctc_decode(at, f->steps, &s->charset, &line, err);
+        rc = decode_piece(s, f, at, &line, err);
         if (!rc)
             append_piece(f->job, f, &line);
         pm_ctc_line_free(&line);

@@ -4,7 +4,7 @@
  * depends on its picture only. A step spends a fixed number of multiply-adds, counted and not timed: wide
  * lines are left in the middle and go on in the next step; all lines that end in a step share one pass over
  * the head's weights. Lines wider than PM_PPOCR_PIECE_PX at height 48 are cut at the widest gaps between ink
- * and joined again. */
+ * and joined again. Spaces that the network doubts are checked against the ink (spacing.h). */
 #ifndef PM_ENGINE_PPOCR_READER_H
 #define PM_ENGINE_PPOCR_READER_H
 
