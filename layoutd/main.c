@@ -16,14 +16,18 @@ struct settings {
 };
 static const struct pm_option options[] = {
     {"model", 0, PM_OPTION_NEED_TEXT, "DIR",
-     "The folder of the text detector and line classifier (models/ppocr); manifests of other readers are "
-     "looked for beside it.",
+     "The folder of the text detector and line classifier (models/ppocr). Manifests of other readers are "
+     "looked for beside it: a reader whose manifest says \"region\": \"block\" gets one crop a region "
+     "instead "
+     "of one a line.",
      offsetof(struct settings, model), 0, 0},
-    {"threads", 0, PM_OPTION_UINT, "N", "Compute threads of the detector. Default: 1.",
+    {"threads", 0, PM_OPTION_UINT, "N",
+     "Compute threads of the detector. Default: 1; workers use the other cores.",
      offsetof(struct settings, threads), 1, 1024},
     {"decode", 0, PM_OPTION_TEXT, "PATH", "The decoder program. Default: pagemill-decode beside this one.",
      offsetof(struct settings, decode), 0, 0},
-    {"credit", 0, PM_OPTION_UINT, "N", "Tasks held at once; one is worked on at a time. Default: 2.",
+    {"credit", 0, PM_OPTION_UINT, "N",
+     "Tasks held at once; one is worked on at a time, the next is at hand when it ends. Default: 2.",
      offsetof(struct settings, peer.credit), 1, 64},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {pm_peer_options, options, pm_daemon_options, NULL};
@@ -93,21 +97,30 @@ static int run(void *settings, struct pm_error *err)
 }
 
 static const struct pm_daemon layoutd = {
-    .usage = {.name = "pagemill-layoutd",
-              .summary = "open documents and find what is on their pages",
-              .about =
-                  "Opens documents, renders their pages, turns them upright, finds the lines of text, "
-                  "tables and pictures and their order, and cuts them out for the workers. It recognises "
-                  "no text itself. Started by `pagemill up` and `pagemill parse`; more of them read more "
-                  "pages at once.\n"
-                  "\n"
-                  "Every document is decoded by a process of its own, pagemill-decode, in a sandbox: a "
-                  "file that ends that process fails, and nothing else does.\n",
-              .more = "SIGNALS\nSIGTERM and SIGINT end it; what it held is given to the next one.\n"
-                      "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
-                      " 78     the model cannot be loaded; starting again cannot help\n"
-                      " other  start it again\n",
-              .tables = tables},
+    .usage =
+        {.name = "pagemill-layoutd",
+         .summary = "open documents and find what is on their pages",
+         .about =
+             "Takes two kinds of tasks from the broker. Open tells how many pages a document has and how "
+             "large they are, or why it cannot be read. Page renders one page, cuts the page out of a "
+             "photo, turns it upright, removes its skew, detects the lines of text, puts them into "
+             "paragraphs, headings, lists, tables and pictures in reading order, and cuts out what the "
+             "workers read. Usually started by `pagemill up` or `pagemill parse`; several may run in one "
+             "fleet.\n"
+             "\n"
+             "Documents are opened by pagemill-decode(8) in a sandbox, one process a document. Up to "
+             "four stay open, each for 30 seconds after its last use, so that the pages of one document "
+             "are not parsed again and again.\n",
+         .more = "SIGNALS\nSIGTERM and SIGINT stop it; what is in hand is given to the next layoutd. A "
+                 "second one ends the process at once.\n"
+                 "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
+                 " 78     the model cannot be loaded; starting again cannot help\n"
+                 " other  something failed; start it again\n"
+                 "\fERRORS\nA document that is encrypted, damaged or of an unknown kind, and a page that it "
+                 "does not have, are final: they are reported with the document and not tried again. A crash "
+                 "or a timeout of the decoder is tried again.\n"
+                 "\fFILES\ndocs/layout.md tells how regions are found.\n",
+         .tables = tables},
     .see_also = "pagemill(1), pagemill-up(1), pagemill-decode(8), pagemill-broker(8), pagemill-worker(8)",
     .run = run};
 
