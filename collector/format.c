@@ -76,6 +76,14 @@ static int check_page(const struct pm_page *page, struct pm_error *err)
     return 0;
 }
 
+/* Ink that the detector did not take for text and the reader cannot read: a speck (proto/page.h). */
+static bool is_speck(const struct pm_page_crop *crop, const struct pm_region_text *read)
+{
+    const char *code, *why;
+    return crop->height_px > 0 && crop->score > 0 && crop->score < PM_SCORE_RESCUED &&
+           !(read->confidence >= PM_RESCUED_CONFIDENCE) && !pm_read_failed(read, &code, &why);
+}
+
 static int match_texts(const struct pm_page *page, const struct pm_region_text *texts, uint32_t text_count,
                        const struct pm_region_text **reads, struct pm_error *err)
 {
@@ -86,7 +94,8 @@ static int match_texts(const struct pm_page *page, const struct pm_region_text *
                            page->page, crop);
         if (reads[crop])
             return pm_fail(err, PM_EFORMAT, "page %u: two texts for crop %u", page->page, crop);
-        reads[crop] = &texts[i];
+        static const struct pm_region_text speck = {.text = "", .finish = "empty"};
+        reads[crop] = is_speck(&page->crops[crop], &texts[i]) ? &speck : &texts[i];
     }
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "layoutd/ink.h"
 #include "layoutd/pagefind.h"
 #include "layoutd/pictures.h"
+#include "layoutd/rescue.h"
 
 #define DETECT_PX     960   /* longer side that the detector sees ... */
 #define DETECT_BIG_PX 1920  /* ... and for pages of small type */
@@ -211,6 +212,8 @@ static int lay_out(struct scanning *s, const struct pm_image *grey, struct pm_er
     scan->paper = ink.paper;
     float type_px = pm_lines_typical_height(&scan->lines, 0.012f * (float)scan->height);
     rc = pm_rules_find(&ink, &scan->lines, type_px, &scan->rules, err);
+    if (!rc)
+        rc = pm_rescue_lines(&ink, &scan->lines, err);
     if (!rc) {
         pm_lines_measure(&scan->lines, &ink);
         pm_tables_find(&scan->rules, &scan->lines, type_px, &scan->tables);

@@ -44,6 +44,11 @@ const char *pm_label_name(enum pm_label label); /* native label: "paragraph_titl
 const char *
 pm_label_family(enum pm_label label); /* label of the JSON: "text", "table", "formula" or "image" */
 
+/* Crops with a lower score were not seen by the detector but only by their ink. Their text counts when its
+ * reader is at least PM_RESCUED_CONFIDENCE sure; else they were specks, and no text. */
+#define PM_SCORE_RESCUED      0.3f
+#define PM_RESCUED_CONFIDENCE 0.6f
+
 /* One crop: the picture a reader gets. crops[i] of the page is crop i of its sheet and region task i of the
  * page. */
 struct pm_page_crop {
@@ -53,7 +58,7 @@ struct pm_page_crop {
     float quad[8];   /* x, y of tl, tr, br, bl */
     float height_px; /* height of the line across its direction: the collector's measure of type size; 0 for
                         blocks */
-    float score;     /* detector's confidence */
+    float score;     /* detector's confidence; below PM_SCORE_RESCUED: not the detector's find */
     uint32_t row;    /* visual row inside the region: crops of equal row stand on one baseline */
 };
 struct pm_page_cell {
