@@ -5,8 +5,10 @@
 #include "broker/broker.h"
 
 /* A disk blob without references stays this long: somebody may have stored it and be about to refer to it. */
-#define DISK_GRACE_US  60000000
-#define PIXEL_GRACE_US 2000000 /* the same page in another job: its result may be on its way */
+#define DISK_GRACE_US 60000000
+/* A crop sheet carries its task and attempt, so that only a restarted broker can see one made twice. What a
+ * fenced result left may be that one. */
+#define PIXEL_GRACE_US 2000000
 
 /* What nobody has referred to for this long is swept. Results and documents wait for a broker that is down.
  */
@@ -15,7 +17,7 @@
 
 struct removal {
     char key[PM_BLOB_KEY_SIZE];
-    int64_t due_us;
+    int64_t due_us, grace_us;
 };
 struct pm_refs {
     struct pm_strmap counts; /* key -> count, as a pointer-sized number */
@@ -59,7 +61,9 @@ void pm_refs_change(void *broker, const char *key, int change)
     PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
     struct removal *r = &refs->removals[refs->removal_count++];
     memcpy(r->key, key, strlen(key) + 1);
-    r->due_us = key[0] == 'p' ? 0 : b->now.us + DISK_GRACE_US;
+    bool is_pixels = key[0] == 'p';
+    r->grace_us = is_pixels ? INT64_MIN / 2 : DISK_GRACE_US; /* pixels: however young the file is */
+    r->due_us = b->now.us + (is_pixels ? 0 : DISK_GRACE_US);
 }
 
 void pm_refs_orphan(struct pm_broker *b, const char *key)
@@ -70,7 +74,8 @@ void pm_refs_orphan(struct pm_broker *b, const char *key)
     PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
     struct removal *r = &refs->removals[refs->removal_count++];
     memcpy(r->key, key, strlen(key) + 1);
-    r->due_us = b->now.us + PIXEL_GRACE_US;
+    r->grace_us = PIXEL_GRACE_US;
+    r->due_us = b->now.us + r->grace_us;
 }
 
 /* Storing a blob again refreshes its time: then somebody wants it, and it stays for another while. */
@@ -78,8 +83,7 @@ static bool is_gone(struct pm_broker *b, const struct removal *r)
 {
     struct pm_error err;
     bool gone = false;
-    int64_t grace_us = r->key[0] == 'p' ? PIXEL_GRACE_US : DISK_GRACE_US;
-    if (pm_blob_remove_old(b->blobs, r->key, pm_wall_us(), grace_us, &gone, &err)) {
+    if (pm_blob_remove_old(b->blobs, r->key, pm_wall_us(), r->grace_us, &gone, &err)) {
         pm_count(b, PM_COUNT_blob_errors);
         pm_log(PM_LOG_WARNING, "cannot remove a blob: %s", err.text);
         return true; /* a sweep tries again */
@@ -96,7 +100,7 @@ void pm_refs_collect(struct pm_broker *b)
         if (r->due_us > b->now.us)
             continue;
         if (!pm_refs_has(refs, r->key) && !is_gone(b, r)) {
-            r->due_us = b->now.us + (r->key[0] == 'p' ? PIXEL_GRACE_US : DISK_GRACE_US);
+            r->due_us = b->now.us + (r->grace_us > 0 ? r->grace_us : PIXEL_GRACE_US);
             continue;
         }
         *r = refs->removals[--refs->removal_count];

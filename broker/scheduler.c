@@ -415,6 +415,8 @@ int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t id, struct p
     struct job *j = pm_sched_find(s, id);
     if (!j)
         return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)id);
+    if (j->state == PM_JOB_CANCELLED)
+        return 0; /* asked twice: the first answer was lost */
     if (j->state > PM_JOB_RUNNING)
         return pm_fail(err, PM_EINVAL, "job %llu has already ended (%s)", (unsigned long long)id,
                        pm_job_state_name(j->state));

@@ -141,20 +141,30 @@ static int recover(struct pm_broker *b, struct pm_error *err)
     return pm_broker_commit(b, err);
 }
 
-/* The first write. On a full disk the reserve helps; otherwise a little patience, so that a supervisor sees a
- * broker that waits for room and not one that dies again and again. */
-static int begin_epoch(struct pm_broker *b, struct pm_error *err)
+static int try_journal(struct pm_broker *b, const char *path, struct pm_error *err)
 {
-    int rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
-    if (rc == PM_ENOSPC && pm_space_release(b))
+    int rc = pm_journal_open(path, NULL, &b->journal, err);
+    if (!rc)
         rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+    if (rc)
+        pm_journal_free(&b->journal);
+    return rc;
+}
+
+/* The first writes. On a full disk the reserve helps; otherwise a little patience, so that a supervisor sees
+ * a broker that waits for room and not one that dies again and again. */
+static int open_journal(struct pm_broker *b, const char *path, struct pm_error *err)
+{
+    int rc = try_journal(b, path, err);
+    if (rc == PM_ENOSPC && pm_space_release(b))
+        rc = try_journal(b, path, err);
     if (rc == PM_ENOSPC)
         pm_log(PM_LOG_ERROR, "%s: waiting for room", err->text);
     for (int64_t until = pm_clock_us() + ROOM_PATIENCE_US; rc == PM_ENOSPC && pm_clock_us() < until;) {
         struct pollfd signals = {.fd = b->signal_fd, .events = POLLIN};
         if (poll(&signals, 1, 200))
             break;
-        rc = pm_journal_begin_epoch(b->journal, &b->epoch, err);
+        rc = try_journal(b, path, err);
     }
     return rc;
 }
@@ -166,9 +176,7 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
     char *blob_dir = pm_fs_join(c->state_dir, "blobs"), *path = pm_fs_join(c->state_dir, "journal.db");
     int rc = pm_blobs_open(blob_dir, c->pixel_dir, &b->blobs, err);
     if (!rc)
-        rc = pm_journal_open(path, NULL, &b->journal, err);
-    if (!rc)
-        rc = begin_epoch(b, err);
+        rc = open_journal(b, path, err);
     if (!rc)
         rc = pm_journal_next_job(b->journal, &next_job, err);
     if (!rc && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
@@ -237,8 +245,8 @@ static int open_signals(struct pm_broker *b, struct pm_error *err)
             return pm_fail_errno(err, "the parent process %d cannot be watched", b->config.parent_pid);
         fcntl(b->parent_fd, F_SETFD, FD_CLOEXEC);
     }
-    if (b->config.deaths_fd >= 0 && (fcntl(b->config.deaths_fd, F_SETFD, FD_CLOEXEC) ||
-                                     fcntl(b->config.deaths_fd, F_SETFL, O_NONBLOCK)))
+    if (b->config.deaths_fd >= 0 &&
+        (fcntl(b->config.deaths_fd, F_SETFD, FD_CLOEXEC) || fcntl(b->config.deaths_fd, F_SETFL, O_NONBLOCK)))
         return pm_fail_errno(err, "descriptor %d cannot be read", b->config.deaths_fd);
     return 0;
 }

@@ -181,53 +181,21 @@ static void duplicates_give_the_first_job(void **state)
     fleet_close(&t);
 }
 
-/* Two jobs with the same page have the same crop sheet. The first one ends between the moment in which
- * layoutd finds the sheet in the store and the moment in which the broker learns of it. */
-static void same_page_in_two_jobs(void **state)
+/* The answer to a page of a cancelled job is refused, and what came with it does not stay in memory. */
+static void sheet_of_a_refused_page_goes(void **state)
 {
     (void)state;
     struct fleet t;
     fleet_open(&t);
-    char record[PM_BLOB_KEY_SIZE], sheet[PM_BLOB_KEY_SIZE];
-    uint32_t cost = 10;
-    struct fake_lease l;
-    uint64_t jobs[2];
-    for (int i = 0; i < 2; i++) {
-        jobs[i] = submit(&t.client, "the same", i ? "b" : "a", NULL);
-        l = take_lease(&t.layoutd);
-        answer_lease(&t.layoutd, &l, 1, 0);
-        l = take_lease(&t.layoutd);
-        assert_int_equal(l.kind, PM_KIND_PAGE);
-        put_blob(&t.f, PM_BLOB_DISK, "record", record);
-        put_blob(&t.f, PM_BLOB_PIXELS, "sheet", sheet);
-        if (i) { /* the first job's page is assembled now */
-            struct fake_lease other = take_lease(&t.worker);
-            answer_lease(&t.worker, &other, 0, 0);
-            other = take_lease(&t.collector);
-            answer_lease(&t.collector, &other, 0, 0);
-            other = take_lease(&t.collector);
-            answer_lease(&t.collector, &other, 1, 0);
-            assert_int_equal(job_status(&t.client, jobs[0]).state, PM_JOB_DONE);
-        }
-        struct pm_msg_result r = {.task = l.task,
-                                  .epoch = l.epoch,
-                                  .attempt = l.attempt,
-                                  .error_code = "",
-                                  .error_text = "",
-                                  .record = record,
-                                  .sheet = sheet,
-                                  .blob = "",
-                                  .sheet_bytes = UINT64_MAX, /* not believed */
-                                  .costs = &cost,
-                                  .cost_count = 1};
-        link_send(&t.layoutd, PM_MSG_RESULT, &r);
-        struct pm_msg_credit credit = {.granted = ++t.layoutd.granted};
-        link_send(&t.layoutd, PM_MSG_CREDIT, &credit);
-    }
-    struct pm_job_info info = serve_until_done(&t, jobs[1], 1, 1);
-    assert_int_equal(info.state, PM_JOB_DONE);
-    assert_int_equal(info.retries, 0);
-    assert_int_equal(counter(&t.client, "results_without_blobs"), 0);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    struct fake_lease l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 1, 0);
+    l = take_lease(&t.layoutd);
+    struct pm_msg_job_ref q = {.ref = 5, .job = job, .batch = ""};
+    link_send(&t.client, PM_MSG_CANCEL, &q);
+    link_expect(&t.client, PM_MSG_DONE);
+    assert_false(answer_lease(&t.layoutd, &l, 0, 3));
+    assert_int_equal(files_below(t.f.pixels), 1);
     pixels_are_gone_soon(&t);
     fleet_close(&t);
 }
@@ -944,7 +912,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_job),
         cmocka_unit_test(duplicates_give_the_first_job),
-        cmocka_unit_test(same_page_in_two_jobs),
+        cmocka_unit_test(sheet_of_a_refused_page_goes),
         cmocka_unit_test(killed_broker_loses_nothing),
         cmocka_unit_test(broker_killed_again_and_again),
         cmocka_unit_test(crash_is_known_from_the_note),
