@@ -299,9 +299,17 @@ static bool is_narrow(const struct line *l, int i)
            own <= 1.2f * median_distance(l, i);
 }
 
-static bool is_mark(const char *text)
+/* One of that character, alone. */
+static bool is_one_of(const char *text, const char *marks)
 {
-    return text[1] == 0 && strchr(".:/", text[0]);
+    return text[0] && text[1] == 0 && strchr(marks, text[0]);
+}
+
+/* Where writing sets words apart however narrow the gap came out: after a comma, about an operator. */
+static bool belongs_there(const struct line *l, int i)
+{
+    const char *before = l->glyphs[i - 1].text, *after = l->glyphs[i].text;
+    return is_one_of(before, ",;!?+-=") || is_one_of(after, "+-=");
 }
 
 static bool is_at_pitch(const struct line *l, int i)
@@ -312,7 +320,7 @@ static bool is_at_pitch(const struct line *l, int i)
         return false;
     if (left && right && g->certainty < SURE_PITCH)
         return true;
-    return g->certainty < SURE_PITCH_MARK && (is_mark(g->text) || is_mark(g[-1].text));
+    return g->certainty < SURE_PITCH_MARK && (is_one_of(g->text, ".:/") || is_one_of(g[-1].text, ".:/"));
 }
 
 /* The step between two characters where a space may have been missed, or -1: a blank in doubt. */
@@ -331,7 +339,7 @@ static bool is_missed(const struct line *l, int i)
     const char *text = l->glyphs[i].text;
     int beside = widest_letter_gap(l, i);
     float gap = (float)gap_px(l, i);
-    if (strcmp(text, ".") == 0 || strcmp(text, ",") == 0) /* no language sets them apart */
+    if (is_one_of(text, ".,")) /* no language sets them apart */
         return false;
     return l->space_px >= SPACE_MIN_PX && gap >= 0.9f * (float)l->space_px && beside >= 0 &&
            (float)beside <= 0.4f * gap && !equal_neighbours(l, i, -1) && !equal_neighbours(l, i, 1);
@@ -361,7 +369,7 @@ static int revise(const struct line *l, const struct pm_charset *charset, int32_
     int changes = 0;
     for (int i = 1; i < l->count; i++) {
         if (l->glyphs[i].spaced) {
-            if (!is_narrow(l, i) && !is_at_pitch(l, i))
+            if (belongs_there(l, i) || (!is_narrow(l, i) && !is_at_pitch(l, i)))
                 continue;
             remove_space(l, charset, i, steps);
             changes++;

@@ -185,6 +185,14 @@ static void spaces_stay(void **state)
     assert_int_equal(revise(&d, text, sizeof text), 0);
     assert_string_equal(text, WORDS " a?a ?a?");
     end(&d);
+    begin(&d, 20, 240); /* nor one after a comma or a question mark */
+    put_words(&d, 4);
+    put(&d, A, 12, 11, 0.9999f);
+    for (int i = 0; i < 5; i++)
+        put(&d, i % 2 ? A : ASKS, 7, 11, i == 3 ? 0.8f : 0);
+    assert_int_equal(revise(&d, text, sizeof text), 0);
+    assert_string_equal(text, WORDS " a?a? a?");
+    end(&d);
 }
 
 static void missed_spaces_come(void **state)
