@@ -207,9 +207,12 @@ static bool is_bold(const struct column *c, const struct pm_text_row *r)
 }
 
 /* Larger than the page's type? The detector's heights are coarse, the x-height of few letters is not sure:
- * both must agree, or the weight must. Returns the ratio, 0 for no. */
+ * both must agree, or the weight must. Strokes that did not grow along mean that the x-height was taken for
+ * more than it is (a raised figure, a box drawn too high). Returns the ratio, 0 for no. */
 static float is_large(const struct pm_type *type, float x_height, float height, float stroke)
 {
+    if (stroke > 0 && stroke < 0.7f * type->stroke)
+        return 0;
     float by_x = x_height / type->x_height, by_height = height / type->height;
     float weight = weight_of(type, stroke, x_height);
     bool agrees = by_height >= 1.12f || weight >= 1.28f;
@@ -235,8 +238,13 @@ static bool shares_grid(const struct column *c, const struct pm_text_row *r, con
 {
     const struct pm_line *line = longest(c, r), *grid = longest(c, by);
     float pitch = grid->mono_pitch;
-    if (r->count != 1 || pitch <= 0 || is_large_row(c, r))
+    if (r->count > 3 || pitch <= 0 || is_large_row(c, r))
         return false;
+    for (uint32_t k = 1; k < r->count; k++) { /* parts with wide blanks between stand on the grid as well */
+        float from = c->lines->items[c->layout->lines[r->first + k].line].box.left - by->box.left;
+        if (fabsf(from / pitch - roundf(from / pitch)) > 0.3f)
+            return false;
+    }
     if (line->mark_count >= 3)
         return pm_line_fit(line, grid) > 0.55f;
     float shift = (r->box.left - by->box.left) / pitch;
@@ -254,6 +262,25 @@ static bool continues_prose(const struct column *c, uint32_t from)
     struct margin margin = local_margin(c, from - 1, pitch);
     return b->baseline - a->baseline < GAP * pitch && b->box.left < a->box.left + INDENT * a->size &&
            pm_rect_width(&a->box) > 15 * a->size && a->box.right > margin.right - first_word(c, b) - a->size;
+}
+
+/* A lone row on a grid that stands in a paragraph: the row above or below is prose at its left edge and at
+ * the usual distance. */
+static bool is_inside_prose(const struct column *c, uint32_t i)
+{
+    const struct pm_text_row *r = &c->rows[i];
+    float pitch = local_pitch(c, i);
+    for (int way = -1; way <= 1; way += 2) {
+        uint32_t k = i + (uint32_t)way;
+        if (k >= c->count || c->rows[k].has_bullet || is_large_row(c, &c->rows[k]))
+            continue;
+        const struct pm_text_row *by = &c->rows[k];
+        if (fabsf(by->baseline - r->baseline) < GAP * pitch &&
+            fabsf(by->box.left - r->box.left) < 0.4f * r->size &&
+            !(way < 0 ? r->follows_rule : by->follows_rule) && longest(c, by)->mark_count >= 8)
+            return true;
+    }
+    return false;
 }
 
 /* Settles which rows are code: sure ones, and their neighbours on the same grid. */
@@ -285,7 +312,8 @@ static void find_code(const struct column *c)
         float width = 0;
         for (to = from; to < c->count && rows[to].is_code; to++)
             width += pm_rect_width(&rows[to].box) / fmaxf(1, longest(c, &rows[to])->mono_pitch);
-        for (uint32_t i = from; i < to && width < 12; i++)
+        bool is_chance = width < 12 || (to == from + 1 && is_inside_prose(c, from));
+        for (uint32_t i = from; i < to && is_chance; i++)
             rows[i].is_code = false;
     }
 }

@@ -465,28 +465,46 @@ static void emit_body(struct work *w)
     free(cuts);
 }
 
-/* The title of the document: the first and largest heading of the first page, in its upper half. */
+/* Nothing but running heads and pictures before region r? */
+static bool is_first(const struct pm_layout *l, const struct pm_layout_region *r)
+{
+    for (const struct pm_layout_region *k = l->regions; k < r; k++)
+        if (k->label != PM_LABEL_HEADER && k->label != PM_LABEL_NUMBER && k->label != PM_LABEL_IMAGE)
+            return false;
+    return true;
+}
+
+/* The title of the document: the first and largest heading of the first page, in its upper half. One that is
+ * hardly larger than the others must stand first and in the middle. */
 static void find_title(const struct work *w)
 {
     struct pm_layout *l = w->out;
     if (w->in->page != 1)
         return;
     struct pm_layout_region *first = NULL;
-    float size = 0, others = 0;
+    float size = 0, x_height = 0, others = 0, others_x = 0;
     for (uint32_t i = 0; i < l->region_count; i++) {
         struct pm_layout_region *r = &l->regions[i];
         if (r->label != PM_LABEL_PARAGRAPH_TITLE)
             continue;
-        float height = w->in->lines->items[l->lines[r->first].line].height;
+        const struct pm_line *line = &w->in->lines->items[l->lines[r->first].line];
         if (!first) {
             first = r;
-            size = height;
+            size = line->height;
+            x_height = line->x_height;
         } else {
-            others = fmaxf(others, height);
+            others = fmaxf(others, line->height);
+            others_x = fmaxf(others_x, line->x_height);
         }
     }
-    if (first && size > 1.05f * others && size > 1.35f * w->type.height &&
-        first->box.top < 0.5f * w->in->height) {
+    if (!first || first->box.top > 0.5f * w->in->height)
+        return;
+    bool is_big = size > 1.05f * others && size > 1.35f * w->type.height;
+    bool is_centred = fabsf(pm_rect_middle_x(&first->box) - 0.5f * w->in->width) < 0.03f * w->in->width &&
+                      first->box.left > 0.2f * w->in->width;
+    bool is_larger =
+        x_height > 1.1f * others_x && x_height > 1.15f * w->type.x_height && size > 0.95f * others;
+    if (is_big || (is_centred && is_larger && is_first(l, first))) {
         first->label = PM_LABEL_DOC_TITLE;
         first->level = 1;
     }

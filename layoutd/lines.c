@@ -166,6 +166,30 @@ static void measure_pitch(struct pm_line *line, const uint16_t *columns, int lef
     line->is_mono = n >= 8 && line->mono_strength > 0.58f + 2.4f / (float)n;
 }
 
+/* Letters of prose may happen to stand on a grid. One line proves a fixed pitch only when it agrees very
+ * well; a weaker one needs another line of the page on the same pitch. */
+static void settle_mono(struct pm_lines *lines)
+{
+    bool *proven = pm_xalloc(sizeof *proven * (lines->count + 1u));
+    for (uint32_t i = 0; i < lines->count; i++) {
+        const struct pm_line *a = &lines->items[i];
+        float n = (float)a->mark_count;
+        proven[i] = a->is_mono && a->mono_strength > 0.82f + 1.2f / n;
+        for (uint32_t k = 0; k < lines->count && a->is_mono && !proven[i]; k++) {
+            const struct pm_line *b = &lines->items[k];
+            if (k == i || !b->is_mono)
+                continue;
+            bool is_sure = b->mono_strength > 0.82f + 1.2f / (float)b->mark_count;
+            float least = is_sure ? 0.64f : 0.74f, slack = 0.0025f + 0.05f / fminf(n, (float)b->mark_count);
+            proven[i] = a->mono_strength > least && b->mono_strength > least &&
+                        fabsf(a->mono_pitch - b->mono_pitch) < slack * a->mono_pitch;
+        }
+    }
+    for (uint32_t i = 0; i < lines->count; i++)
+        lines->items[i].is_mono = proven[i];
+    free(proven);
+}
+
 static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left, int first, int end)
 {
     int least = (int)fmaxf(2, 0.12f * line->height), from = first;
@@ -361,6 +385,7 @@ void pm_lines_measure(struct pm_lines *lines, const struct pm_ink *ink)
     }
     lines->count = kept;
     free(columns);
+    settle_mono(lines);
 }
 
 float pm_line_fit(const struct pm_line *line, const struct pm_line *grid)

@@ -72,6 +72,83 @@ static void test_headings_by_size_and_by_weight(void **state)
     pm_lines_free(&lines);
 }
 
+/* One letter a pitch from the line's left end to its right end. */
+static void put_on_grid(struct pm_lines *lines, uint32_t line, float pitch)
+{
+    struct pm_line *l = &lines->items[line];
+    l->is_mono = true;
+    l->mono_pitch = pitch;
+    l->marks = pm_xalloc(sizeof *l->marks * 200);
+    for (float x = l->box.left; x < l->box.right && l->mark_count < 200; x += pitch)
+        l->marks[l->mark_count++] = x;
+}
+
+static void test_a_row_of_prose_on_a_grid_is_not_code(void **state)
+{
+    (void)state;
+    struct pm_lines lines = {0};
+    struct pm_layout l;
+    page_paragraph(&lines, 100, 300, 520, 12);
+    for (uint32_t i = 0; i < 12; i++) { /* letters that stand anywhere */
+        struct pm_line *line = &lines.items[i];
+        line->marks = pm_xalloc(sizeof *line->marks * 30);
+        for (float x = line->box.left; x < line->box.right && line->mark_count < 30; x += 14)
+            line->marks[line->mark_count++] = x;
+    }
+    free(lines.items[4].marks);
+    lines.items[4].mark_count = 0;
+    put_on_grid(&lines, 4, 10);
+    lines.items[3].box.right -= 60; /* the word before did not fit any more */
+    page_lay_out(&lines, NULL, NULL, &l);
+    check_labels(&l, (const enum pm_label[]){PM_LABEL_TEXT}, 1);
+    pm_layout_free(&l);
+    for (int i = 0; i < 2; i++) /* a listing between paragraphs is */
+        put_on_grid(&lines, page_line(&lines, 130, 640 + 25 * (float)i, 430, 20), 10);
+    page_paragraph(&lines, 100, 720, 520, 5);
+    page_lay_out(&lines, NULL, NULL, &l);
+    check_labels(&l, (const enum pm_label[]){PM_LABEL_TEXT, PM_LABEL_CODE, PM_LABEL_TEXT}, 3);
+    pm_layout_free(&l);
+    pm_lines_free(&lines);
+}
+
+static void test_thin_strokes_are_no_large_type(void **state)
+{
+    (void)state;
+    struct pm_lines lines = {0};
+    struct pm_layout l;
+    uint32_t raised =
+        page_line(&lines, 100, 300, 500, 26); /* its x-height was measured with a raised figure */
+    lines.items[raised].x_height = 12;
+    lines.items[raised].stroke = 0.14f;
+    page_paragraph(&lines, 100, 350, 1100, 6);
+    page_lay_out(&lines, NULL, NULL, &l);
+    check_labels(&l, (const enum pm_label[]){PM_LABEL_TEXT, PM_LABEL_TEXT}, 2);
+    pm_layout_free(&l);
+    pm_lines_free(&lines);
+}
+
+static void test_a_title_hardly_larger_than_the_headings(void **state)
+{
+    (void)state;
+    for (int centred = 0; centred < 2; centred++) {
+        struct pm_lines lines = {0};
+        struct pm_layout l;
+        uint32_t title = page_line(&lines, centred ? 420 : 100, 300, centred ? 820 : 500, 24.5f);
+        lines.items[title].stroke = 0.38f;
+        page_paragraph(&lines, 100, 350, 1100, 6);
+        uint32_t bold = page_line(&lines, 100, 350 + 6 * 25 + 18, 420, 20);
+        lines.items[bold].stroke = 0.38f;
+        page_paragraph(&lines, 100, 350 + 6 * 25 + 50, 1100, 6);
+        struct pm_layout_input input = {.width = 1240, .height = 1754, .page = 1, .lines = &lines};
+        pm_layout_find(&input, &l);
+        const enum pm_label labels[] = {centred ? PM_LABEL_DOC_TITLE : PM_LABEL_PARAGRAPH_TITLE,
+                                        PM_LABEL_TEXT, PM_LABEL_PARAGRAPH_TITLE, PM_LABEL_TEXT};
+        check_labels(&l, labels, 4);
+        pm_layout_free(&l);
+        pm_lines_free(&lines);
+    }
+}
+
 static void test_list_with_hanging_lines(void **state)
 {
     (void)state;
@@ -286,6 +363,9 @@ int main(void)
         cmocka_unit_test(test_empty_page),
         cmocka_unit_test(test_paragraphs_by_gap_and_by_indent),
         cmocka_unit_test(test_headings_by_size_and_by_weight),
+        cmocka_unit_test(test_a_row_of_prose_on_a_grid_is_not_code),
+        cmocka_unit_test(test_thin_strokes_are_no_large_type),
+        cmocka_unit_test(test_a_title_hardly_larger_than_the_headings),
         cmocka_unit_test(test_list_with_hanging_lines),
         cmocka_unit_test(test_running_heads_do_not_join_columns),
         cmocka_unit_test(test_footnote_under_its_mark),
