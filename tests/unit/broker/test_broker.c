@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -718,6 +720,10 @@ static void second_broker_is_refused(void **state)
     submit(&c, "a", "a", NULL);
     link_close(&c);
     assert_int_equal(broker_stop(&f), 0);
+    /* A path that the system would cut, so that two brokers meet on one socket, is not taken. */
+    char *longest = pm_xprintf("%s/%0100d", f.dir, 0);
+    assert_int_equal(broker_run_again(&f, other, longest), 78);
+    free(longest);
     /* A directory that others can enter is not taken. */
     assert_int_equal(chmod(f.run, 0755), 0);
     assert_int_equal(broker_run_again(&f, f.state, f.run), 78);
@@ -749,7 +755,148 @@ static void peer_that_does_not_read(void **state)
     uint64_t job = submit(&t.client, "source", "key", NULL);
     assert_int_equal(serve_until_done(&t, job, 1, 1).state, PM_JOB_DONE);
     assert_true(counter(&t.client, "sends_delayed") > 0);
+    assert_int_equal(broker_stop(&t.f), 0); /* what she did not read does not hold it up (LINGER) */
     link_close(&eve);
+    fleet_close(&t);
+}
+
+struct flood {
+    struct link link;
+    atomic_bool stop;
+};
+
+static void *flood_on_and_on(void *argument)
+{
+    struct flood *flood = argument;
+    struct pm_msg_list q = {.ref = 1, .batch = "", .limit = 100};
+    while (!atomic_load(&flood->stop)) {
+        struct pm_header h = {.proto = 1, .type = PM_MSG_LIST, .seq = ++flood->link.seq};
+        (void)pm_message_send(flood->link.socket, NULL, 0, &h, &q, NULL, 0, NULL);
+        pm_arena_clear(&flood->link.arena); /* and reads, so that nothing slows it down */
+        (void)pm_message_receive(flood->link.socket, false, &flood->link.arena, &flood->link.last, NULL);
+    }
+    return NULL;
+}
+
+/* Messages are taken in turns, a number from each socket, clocks looked at between: a client that sends
+ * without pause keeps nobody from working. */
+static void flood_starves_nobody(void **state)
+{
+    (void)state;
+    struct fleet t;
+    struct flood flood = {.stop = false};
+    pthread_t thread;
+    fleet_open(&t);
+    client_open(&flood.link, &t.f, "eve");
+    assert_int_equal(pthread_create(&thread, NULL, flood_on_and_on, &flood), 0);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    struct pm_job_info info = serve_until_done(&t, job, 5, 10);
+    atomic_store(&flood.stop, true);
+    pthread_join(thread, NULL);
+    assert_int_equal(info.state, PM_JOB_DONE);
+    assert_int_equal(info.retries, 0); /* no lease was taken for stalled */
+    link_close(&flood.link);
+    fleet_close(&t);
+}
+
+/* More than a frame may have: that connection ends, nothing of it is kept, and the others do not notice. */
+static void oversized_message_costs_its_sender(void **state)
+{
+    (void)state;
+    struct fleet t;
+    fleet_open(&t);
+    struct link eve;
+    client_open(&eve, &t.f, "eve");
+    uint8_t *large = calloc(1, PM_FRAME_PAYLOAD_BYTES + 1);
+    void *watch = zmq_socket(t.f.zmq, ZMQ_PAIR);
+    assert_int_equal(zmq_socket_monitor(eve.socket, "inproc://eve", ZMQ_EVENT_DISCONNECTED), 0);
+    assert_int_equal(zmq_connect(watch, "inproc://eve"), 0);
+    assert_true(zmq_send(eve.socket, large, PM_FRAME_PAYLOAD_BYTES + 1, 0) > 0);
+    zmq_pollitem_t item = {.socket = watch, .events = ZMQ_POLLIN};
+    assert_int_equal(zmq_poll(&item, 1, 10000), 1);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    assert_int_equal(serve_until_done(&t, job, 1, 1).state, PM_JOB_DONE);
+    zmq_socket_monitor(eve.socket, NULL, 0);
+    zmq_close(watch);
+    link_close(&eve);
+    free(large);
+    fleet_close(&t);
+}
+
+/* A worker that is stopped (SIGSTOP) goes on "receiving": the kernel's buffers take its leases, and transport
+ * heartbeats notice only after seconds. Its missing beats tell. */
+static void stopped_worker_is_replaced(void **state)
+{
+    (void)state;
+    struct fleet t;
+    fixture_open(&t.f);
+    broker_start(&t.f, (const char *const[]){"--stall", "1", NULL});
+    client_open(&t.client, &t.f, "alice");
+    service_open(&t.layoutd, &t.f, PM_ROLE_LAYOUTD, "layoutd-1", 1);
+    service_open(&t.collector, &t.f, PM_ROLE_COLLECTOR, "collector-1", 1);
+    char *path = pm_fs_join(PM_BUILD_DIR, "tests/poison_worker");
+    char *endpoint = pm_xprintf("ipc://%s/work.sock", t.f.run);
+    const char *argv[] = {"poison_worker", "--endpoint", endpoint, "--name", "stopped", NULL};
+    struct pm_spawn spec = {.path = path,
+                            .argv = argv,
+                            .stdin_fd = -1,
+                            .stdout_fd = -1,
+                            .stderr_fd = -1,
+                            .die_with_parent = true};
+    struct pm_child worker;
+    assert_int_equal(pm_spawn(&spec, &worker, NULL), 0);
+    uint32_t peers = 0;
+    for (int64_t until = pm_clock_us() + 10000000; peers < 3 && pm_clock_us() < until;) {
+        struct pm_msg_stats q = {.ref = 11};
+        link_send(&t.client, PM_MSG_STATS, &q);
+        peers = ((const struct pm_msg_fleet *)link_expect(&t.client, PM_MSG_FLEET))->peer_count;
+    }
+    assert_int_equal(peers, 3);
+    assert_int_equal(pm_child_signal(&worker, SIGSTOP), 0);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    struct fake_lease l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 1, 0);
+    l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 0, 3);
+    int status = 0;
+    pm_child_reap(&worker, &status); /* the broker ends it: nobody else could */
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    service_open(&t.worker, &t.f, PM_ROLE_WORKER, "worker-2", 4);
+    struct pm_job_info info = serve_until_done(&t, job, 1, 3);
+    assert_int_equal(info.state, PM_JOB_DONE);
+    assert_int_equal(info.regions_done, 3);
+    free(path);
+    free(endpoint);
+    fleet_close(&t);
+}
+
+/* A second HELLO on the same connection begins the count of credit anew and gives back what is not held. */
+static void hello_twice(void **state)
+{
+    (void)state;
+    struct fleet t;
+    fleet_open(&t);
+    uint64_t job = submit(&t.client, "source", "key", NULL);
+    struct fake_lease l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 1, 0);
+    l = take_lease(&t.layoutd);
+    answer_lease(&t.layoutd, &l, 0, 6);
+    struct fake_lease held = take_lease(&t.worker);
+    for (int i = 0; i < 3; i++)
+        take_lease(&t.worker);
+    struct pm_held mine = {held.task, held.epoch, held.attempt};
+    service_hello(&t.worker, PM_ROLE_WORKER, "worker-1", 2, 0, &mine, 1);
+    struct fake_lease second = take_lease(&t.worker), third;
+    assert_true(second.task != held.task);
+    assert_false(try_lease(&t.worker, 100, &third)); /* two in hand is all it asked for */
+    /* The same connection as somebody else: what the first one had is given to others. */
+    service_hello(&t.worker, PM_ROLE_COLLECTOR, "collector-2", 1, 0, NULL, 0);
+    assert_false(answer_lease(&t.worker, &held, 0, 0));
+    link_close(&t.worker);
+    service_open(&t.worker, &t.f, PM_ROLE_WORKER, "worker-3", 4);
+    struct pm_job_info info = serve_until_done(&t, job, 1, 6);
+    assert_int_equal(info.state, PM_JOB_DONE);
+    assert_int_equal(info.regions_done, 6);
     fleet_close(&t);
 }
 
@@ -926,6 +1073,10 @@ int main(void)
         cmocka_unit_test(bad_submits),
         cmocka_unit_test(second_broker_is_refused),
         cmocka_unit_test(peer_that_does_not_read),
+        cmocka_unit_test(flood_starves_nobody),
+        cmocka_unit_test(oversized_message_costs_its_sender),
+        cmocka_unit_test(stopped_worker_is_replaced),
+        cmocka_unit_test(hello_twice),
         cmocka_unit_test(worker_that_left_without_a_word),
         cmocka_unit_test(stalled_worker_is_fenced),
         cmocka_unit_test(drain_finishes_what_is_in_hand),
