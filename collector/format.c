@@ -205,6 +205,19 @@ static bool goes_on_below(const struct pm_page *page, uint32_t i)
            r->box[0] < before->box[2] && r->box[2] > before->box[0];
 }
 
+/* How wide text is set where the region stands: the widest region of text above, below or around it. */
+static float set_width(const struct pm_page *page, const struct pm_page_region *r)
+{
+    float width = r->box[2] - r->box[0], widest = width;
+    for (uint32_t i = 0; i < page->region_count; i++) {
+        const struct pm_page_region *k = &page->regions[i];
+        float left = fmaxf(r->box[0], k->box[0]), right = fminf(r->box[2], k->box[2]);
+        if ((k->label == PM_LABEL_TEXT || k->label == PM_LABEL_LIST) && right - left > 0.5f * width)
+            widest = fmaxf(widest, k->box[2] - k->box[0]);
+    }
+    return widest;
+}
+
 static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, uint32_t region,
                          struct pm_prose_lists *lists, struct pm_arena *arena)
 {
@@ -219,6 +232,8 @@ static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, 
         pm_heading_format(out, rows, count, level);
     else if (r->label == PM_LABEL_CODE || r->label == PM_LABEL_ALGORITHM)
         pm_code_format(out, rows, count);
+    else if (r->label == PM_LABEL_TEXT && pm_prose_is_broken(rows, count, set_width(index->page, r)))
+        pm_prose_lines(out, rows, count);
     else
         pm_prose_format(out, rows, count, prose_style(r->label), lists);
 }
@@ -341,6 +356,8 @@ static bool ends_open(const struct pm_out_region *r)
     if (!is_running_text(r->label) || !size || *r->error_code || pm_text_ends_sentence(r->content, size))
         return false;
     char last = r->content[size - 1];
+    if (strstr(r->content, PM_PROSE_HARD_BREAK)) /* an address, a signature */
+        return false;
     if (last == '-')
         return true;
     if (strchr(";`>$", last) || r->line_count < 2)
@@ -352,6 +369,15 @@ static bool ends_open(const struct pm_out_region *r)
     return right - fmaxf(line->quad[2], line->quad[4]) < 3 * line_height(line);
 }
 
+/* A word that was broken at the end of a line: "infor-". */
+static bool ends_in_word(const struct pm_out_region *r)
+{
+    size_t size = strlen(r->content);
+    return size > 2 && r->content[size - 1] == '-' && pm_text_is_lower((uint8_t)r->content[size - 2]);
+}
+
+/* Inside a page only what follows directly can be the other half: a footnote that stands between would be
+ * read after both. At the end of the page it is, as everything there. */
 static void mark_continuations(struct pm_out_page *page)
 {
     for (uint32_t i = 0; i < page->region_count; i++) {
@@ -359,15 +385,18 @@ static void mark_continuations(struct pm_out_page *page)
         if (!ends_open(r))
             continue;
         uint32_t k = i + 1;
-        while (k < page->region_count && pm_label_is_furniture(page->regions[k].label))
-            k++;
+        bool has_note = false;
+        for (; k < page->region_count && pm_label_is_furniture(page->regions[k].label); k++)
+            has_note |=
+                page->regions[k].label == PM_LABEL_FOOTNOTE || page->regions[k].label == PM_LABEL_ASIDE_TEXT;
         if (k == page->region_count) {
             r->continues = true; /* perhaps on the next page: its reader asks pm_region_goes_on */
             continue;
         }
         const struct pm_out_region *next = &page->regions[k];
         bool is_column_break = next->box[1] < r->box[3] - pm_region_type_px(r);
-        r->continues = is_column_break && pm_region_goes_on(r, next);
+        r->continues =
+            !has_note && (is_column_break || (k == i + 1 && ends_in_word(r))) && pm_region_goes_on(r, next);
     }
 }
 

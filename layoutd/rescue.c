@@ -48,8 +48,8 @@ static long ink_in(const struct pm_ink *ink, const struct pm_rect *r)
                         (int)ceilf(r->bottom));
 }
 
-/* The smaller of two boxes goes when nearly all its ink lies in the larger one, which then takes in the
- * height of both: a superscript made the detector frame the end of the line again. */
+/* The smaller of two boxes goes when most of its ink lies in the larger one: a superscript made the detector
+ * frame a part of the line again. */
 static bool drop_copy(struct pm_lines *lines, uint32_t i, uint32_t j, const struct pm_ink *ink)
 {
     struct pm_line *large = &lines->items[i], *small = &lines->items[j];
@@ -184,6 +184,37 @@ static int next_dot(const struct rescue *r, int at)
     return -1;
 }
 
+/* Takes the dots off the end of the line before a leader: they are read as dots, and spoil the last letters.
+ */
+static void trim_title(struct rescue *r, const struct pm_rect *dot, float step)
+{
+    for (uint32_t i = 0; i < r->lines->count; i++) {
+        struct pm_line *l = &r->lines->items[i];
+        struct pm_rect b = pm_quad_bounds(&l->quad);
+        if (l->is_vertical || dot->bottom < b.top + 0.5f * l->height || dot->bottom > b.bottom ||
+            fabsf(dot->left - b.right) > 1.6f * step)
+            continue;
+        /* dots leave the rows above them free; the title's last letter does not */
+        float x = dot->left;
+        int top = (int)(dot->top - 0.45f * l->height), bottom = (int)dot->top - 1;
+        while (x - step > b.left && !pm_ink_count(r->ink, (int)(x - step), top, (int)x, bottom))
+            x -= step;
+        for (int k = 0; k < (int)step && !pm_ink_count(r->ink, (int)x - 1, top, (int)x, bottom); k++)
+            x--;
+        if (x + 2 >= b.right || x < b.left + 0.3f * pm_rect_width(&b))
+            return;
+        struct pm_map3 same = pm_map3_identity();
+        float end = fminf(b.right, x + 0.15f * l->height);
+        struct pm_det_box one = {.quad = pm_quad_part(&l->quad, 0, (end - b.left) / pm_rect_width(&b)),
+                                 .score = l->score};
+        uint32_t before = r->lines->count;
+        pm_lines_add(r->lines, &one, 1, &same);
+        if (r->lines->count > before)
+            r->lines->items[i] = r->lines->items[--r->lines->count];
+        return;
+    }
+}
+
 static void find_leaders(struct rescue *r)
 {
     int *chain = pm_xalloc(sizeof *chain * (size_t)(r->count + 1));
@@ -200,6 +231,8 @@ static void find_leaders(struct rescue *r)
                 least = fminf(least, step), most = fmaxf(most, step);
             chain[n++] = at;
         }
+        if (n >= LEADER_DOTS)
+            trim_title(r, &r->parts[i].box, most);
         for (int k = 0; k < n && n >= LEADER_DOTS; k++) {
             struct part *p = &r->parts[chain[k]];
             p->role = LEADER;
@@ -347,6 +380,9 @@ static void add_find(struct rescue *r, const struct find *f, struct pm_lines *ad
     float middle = mate ? middle_at(mate, pm_rect_middle_x(&f->box)) : pm_rect_middle_y(&f->glyph);
     struct pm_rect box = {f->box.left - SLACK * high, middle - 0.5f * high, f->box.right + SLACK * high,
                           middle + 0.5f * high};
+    for (int i = 0; i < r->count && r->parts[i].box.left < f->box.left; i++)
+        if (r->parts[i].role == LEADER && pm_rect_overlap_y(&r->parts[i].box, &box) > 0)
+            box.left = fmaxf(box.left, fminf(r->parts[i].box.right + 1, f->box.left - 1));
     struct pm_line line = made_line(r->lines, box, mate ? SCORE_IN_ROW : SCORE_ALONE);
     if (!(line.height > 0))
         return;
