@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "collector/assemble.h"
 #include "collector/format.h"
+#include "collector/headings.h"
 #include "collector/writer.h"
 
 #define MOST_FORMATS 8
@@ -32,6 +33,7 @@ struct document {
     uint32_t pictures;
     size_t file_capacity, blob_capacity; /* of result->manifest.files, result->blobs; both on the heap */
     struct pm_strmap known;              /* blobs already listed */
+    struct pm_headings headings;
     double confidence, characters;
 };
 
@@ -271,6 +273,7 @@ static int write_page(struct document *d, uint32_t index, struct pm_out_page *pa
         images[kept++] = images[i];
     }
     page->region_count = kept;
+    pm_headings_apply(&d->headings, page, arena);
     struct pm_writer_page view = {.index = index, .page = page, .images = images};
     for (size_t i = 0; i < d->output_count; i++) {
         struct output *o = &d->outputs[i];
@@ -289,6 +292,15 @@ static int write_pages(struct document *d, const struct pm_doc_pages *pages, pm_
 {
     struct pm_arena arena = {0};
     int rc = 0;
+    for (uint32_t i = 0; !rc && i < pages->page_count; i++) { /* what headings there are */
+        struct pm_out_page page;
+        pm_arena_clear(&arena);
+        rc = load_page(d, &pages->pages[i], &arena, &page, err);
+        if (!rc)
+            pm_headings_count(&d->headings, &page);
+        if (!rc && tick && i % 64 == 63)
+            rc = tick(ctx, 0, err);
+    }
     for (uint32_t i = 0; !rc && i < pages->page_count; i++) {
         struct pm_out_page page;
         pm_arena_clear(&arena);
