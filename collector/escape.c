@@ -409,6 +409,8 @@ void pm_plain_text(struct pm_buf *out, const char *markdown, size_t bytes)
         size_t marks = run_of(line, length, '#');
         if (marks && marks <= 6 && marks < length && line[marks] == ' ')
             line += marks + 1, length -= marks + 1;
+        if (length > 2 && !memcmp(line + length - 2, "  ", 2)) /* a line break that was meant */
+            length -= 2;
         put_plain(out, line, length);
         pm_buf_append(out, "\n", 1);
         at = next;

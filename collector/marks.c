@@ -23,7 +23,7 @@ static bool is_dash_bullet(uint32_t c)
 static bool is_misread_bullet(uint32_t c)
 {
     return c == '.' || c == 'o' || c == 'e' || c == 0xB0 || c == 0x3002 || c == 0xBB || c == '>' ||
-           c == '~' || c == 0xA9 || c == ',' || c == 0x2014;
+           c == '~' || c == 0xA9 || c == ',';
 }
 
 static bool is_blank_or_end(const struct pm_row *row, size_t at)
@@ -44,7 +44,7 @@ static struct pm_mark bullet(const struct pm_row *row, bool in_list)
         m.is_certain = true;
         return m;
     }
-    if (is_dash_bullet(c) && apart)
+    if ((is_dash_bullet(c) || (in_list && c == 0x2014)) && apart)
         return m;
     if (in_list && apart && is_misread_bullet(c) && row->piece_count > 1 && row->pieces[0].bytes == m.bytes &&
         row->pieces[1].left - row->pieces[0].right > 0.2f * row->height) {

@@ -392,6 +392,38 @@ void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t cou
         *lists = p.in_item ? p.lists : (struct pm_prose_lists){0};
 }
 
+#define MOST_BROKEN_ROWS 8
+
+bool pm_prose_is_broken(const struct pm_row *rows, uint32_t count, float width_px)
+{
+    float left = INFINITY, right = -INFINITY;
+    if (count < 2 || count > MOST_BROKEN_ROWS)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct pm_row *row = &rows[i];
+        uint32_t first = pm_text_first(row->text, row->bytes), last = pm_text_last(row->text, row->bytes);
+        bool is_start = pm_text_is_upper(first) || pm_text_is_digit(first) || first == '(' || first == '+';
+        struct pm_mark mark = pm_mark_parse(row, false);
+        bool is_initial = mark.is_letter && mark.closing == '.'; /* "A. Smith" */
+        if (!is_start || row->is_failed || row->piece_count > 1 || (mark.kind && !is_initial))
+            return false;
+        if (i + 1 < count && (pm_text_is_hyphen(last) || last == ';' || ends_sentence(row)))
+            return false;
+        left = fminf(left, row->left);
+        right = fmaxf(right, row->right);
+    }
+    return right - left < 0.5f * width_px;
+}
+
+void pm_prose_lines(struct pm_buf *out, const struct pm_row *rows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (i)
+            pm_buf_text(out, PM_PROSE_HARD_BREAK);
+        pm_escape_markdown(out, rows[i].text, rows[i].bytes, PM_ESCAPE_PARAGRAPH);
+    }
+}
+
 void pm_prose_join(struct pm_buf *out, const struct pm_row *rows, uint32_t count)
 {
     size_t start = out->size;

@@ -40,6 +40,13 @@ struct pm_prose_lists { /* zero: none */
 void pm_prose_format(struct pm_buf *out, const struct pm_row *rows, uint32_t count, enum pm_prose_style style,
                      struct pm_prose_lists *lists);
 
+/* Rows whose ends are meant: an address, the head of a letter, a signature. All are much shorter than text is
+ * set there (width_px), and none begins or ends as if a sentence ran over it. */
+bool pm_prose_is_broken(const struct pm_row *rows, uint32_t count, float width_px);
+/* Appends the rows as one paragraph with its line breaks. */
+#define PM_PROSE_HARD_BREAK "  \n"
+void pm_prose_lines(struct pm_buf *out, const struct pm_row *rows, uint32_t count);
+
 /* Appends all rows joined to one line of raw text, not escaped (headings). */
 void pm_prose_join(struct pm_buf *out, const struct pm_row *rows, uint32_t count);
 

@@ -96,6 +96,8 @@ static void test_lists(void **state)
          "- one\n- two goes on here\n- three"},
         {PM_LABEL_LIST, "\xE2\x80\xA2\tone\n\xE2\x80\xA2\ttwo", "- one\n- two"}, /* bullets are crops */
         {PM_LABEL_LIST, "o\t one\no\t two", "- one\n- two"},                     /* misread bullets */
+        {PM_LABEL_LIST, "\xE2\x80\x94 one\n\xE2\x80\x94 two", "- one\n- two"},   /* long dashes */
+        {PM_LABEL_TEXT, "\xE2\x80\x94 said one", "\xE2\x80\x94 said one"},
         {PM_LABEL_TEXT, "o one\no two", "o one o two"},
         {PM_LABEL_LIST, "- one\n- two", "- one\n- two"},
         {PM_LABEL_LIST, "\xE2\x80\x93 one\n* two", "- one\n- two"},
@@ -474,6 +476,70 @@ static void test_continues(void **state)
     }
 }
 
+/* What may stand between the halves, and what not. */
+static void test_continues_over(void **state)
+{
+    static const struct {
+        enum pm_label between;
+        float second_left, second_top;
+        const char *first;
+        bool continues;
+    } cases[] = {
+        {PM_LABEL_NUMBER, 500, 0, "text that fills up its whole line\nand goes on in the next column as",
+         true},
+        {PM_LABEL_FOOTNOTE, 500, 0, "text that fills up its whole line\nand goes on in the next column as",
+         false},
+        {PM_LABEL_FOOTNOTE, 500, 0, "text that fills up its whole line\nand is divided at the end in infor-",
+         false},
+        {PM_LABEL_COUNT, 0, 400, "text that fills up its whole line\nand is divided at the end in infor-",
+         true},
+        {PM_LABEL_COUNT, 0, 400, "text that fills up its whole line\nand goes on in the next region as",
+         false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct drawn d;
+        drawn_init(&d);
+        drawn_region(&d, PM_LABEL_TEXT, 0, 300, cases[i].first);
+        if (cases[i].between < PM_LABEL_COUNT)
+            drawn_region(&d, cases[i].between, 0, 900, "between");
+        drawn_region(&d, PM_LABEL_TEXT, cases[i].second_left, cases[i].second_top, "mation goes on.");
+        struct pm_out_page p = drawn_format(&d);
+        if (p.regions[0].continues != cases[i].continues)
+            fail_msg("case %zu", i);
+        drawn_free(&d);
+    }
+}
+
+static void test_meant_line_breaks(void **state)
+{
+    static const struct {
+        const char *art, *expected;
+    } cases[] = {
+        {"Harbour Street Library\n12 Harbour Street\nTelephone 1 2 3",
+         "Harbour Street Library  \n12 Harbour Street  \nTelephone 1 2 3"},
+        {"M. Okonkwo\nHead of collections", "M. Okonkwo  \nHead of collections"},
+        /* a sentence runs over the rows, or ends */
+        {"Narrow text beside\na picture goes on", "Narrow text beside a picture goes on"},
+        {"A short note.\nAnd one more", "A short note.\n\nAnd one more"},
+        /* as wide as text is set here */
+        {"Text that is wide enough to be set in the\nGerman way",
+         "Text that is wide enough to be set in the German way"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct drawn d;
+        drawn_init(&d);
+        drawn_region(&d, PM_LABEL_TEXT, 0, 0, cases[i].art);
+        drawn_region(&d, PM_LABEL_TEXT, 0, 300,
+                     "the text of the page is set as wide as this line\nof it, and goes on.");
+        struct pm_out_page p = drawn_format(&d);
+        assert_string_equal(p.regions[0].content, cases[i].expected);
+        assert_false(p.regions[0].continues);
+        drawn_free(&d);
+    }
+}
+
 static void test_refuses_what_does_not_fit(void **state)
 {
     struct pm_out_page out;
@@ -574,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_tables),         cmocka_unit_test(test_hostile_tables),
         cmocka_unit_test(test_blocks),         cmocka_unit_test(test_confidence_and_lines),
         cmocka_unit_test(test_order_of_texts), cmocka_unit_test(test_failures_stay_visible),
+        cmocka_unit_test(test_continues_over), cmocka_unit_test(test_meant_line_breaks),
         cmocka_unit_test(test_continues),      cmocka_unit_test(test_refuses_what_does_not_fit),
         cmocka_unit_test(test_random_pages),
     };
