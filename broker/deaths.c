@@ -160,7 +160,7 @@ void pm_deaths_read(struct pm_broker *b)
 {
     struct pm_deaths *d = b->deaths;
     char bytes[1024];
-    ssize_t n;
+    ssize_t n = -1;
     while (b->config.deaths_fd >= 0 && (n = read(b->config.deaths_fd, bytes, sizeof bytes)) != 0) {
         if (n < 0 && errno == EINTR)
             continue;

@@ -272,7 +272,7 @@ int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct p
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", q->reader);
     }
     if (used)
-        return pm_fail(err, PM_ENOTFOUND, "no worker here reads with \"%.64s\"; there are: %s", reader,
+        return pm_fail(err, PM_EUNSUPPORTED, "no worker here reads with \"%.64s\"; there are: %s", reader,
                        known);
     if (!is_queued && s->queue_count >= QUEUES_MOST)
         return pm_fail(err, PM_EBUSY, "jobs wait for %zu different readers, and no worker is here yet",

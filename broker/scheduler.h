@@ -106,7 +106,7 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client,
                     struct pm_error *err);
 /* What a submit without a reader means: "fast", or the only one that there is. */
 const char *pm_sched_default_reader(const struct pm_sched *s);
-/* PM_ENOTFOUND: workers have come, and none has this reader. PM_EBUSY: too many unknown ones. */
+/* PM_EUNSUPPORTED: workers have come, and none has this reader. PM_EBUSY: too many unknown ones. */
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);

@@ -50,7 +50,7 @@ static int check_reader(struct pm_broker *b, struct pm_msg_submit *s, struct pm_
     if (!*s->options.reader)
         s->options.reader = pm_sched_default_reader(b->sched);
     int rc = pm_sched_check_reader(b->sched, s->options.reader, err);
-    return rc == PM_ENOTFOUND && b->now.us - b->started_us < READERS_COME_US ? 0 : rc;
+    return rc == PM_EUNSUPPORTED && b->now.us - b->started_us < READERS_COME_US ? 0 : rc;
 }
 
 static int check(struct pm_broker *b, struct pm_msg_submit *s, struct pm_error *err)

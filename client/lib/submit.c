@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/pages.h"
 #include "base/utf8.h"
 
 #define KEY_BYTES 16
+#define SWEPT_US  ((int64_t)60 * 1000000) /* nothing younger is swept */
 
 static const char *or_empty(const char *text)
 {
@@ -91,6 +93,7 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
     off_t start = source->fd >= 0 ? lseek(source->fd, 0, SEEK_CUR) : 0;
     bool direct = true;
     for (;;) {
+        int64_t began_us = pm_clock_us();
         rc = pm_client_store(pm, source, direct, deadline, blob, &m.source_bytes, err);
         if (rc)
             return rc;
@@ -102,9 +105,14 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
             pm_answer_free(&answer);
             return 0;
         }
-        /* The path was the same and the file system was not (containers): send it through the socket. */
         bool can_repeat = source->fd < 0 || (start >= 0 && lseek(source->fd, start, SEEK_SET) == start);
-        if (rc != PM_ENOTFOUND || !direct || !pm->blobs || !can_repeat)
+        if (rc != PM_ENOTFOUND || !can_repeat)
+            return rc;
+        /* A fleet that was busy or away for long has swept what nobody referred to: store it again. */
+        if (pm_clock_us() - began_us > SWEPT_US)
+            continue;
+        /* The path was the same and the file system was not (containers): send it through the socket. */
+        if (!direct || !pm->blobs)
             return rc;
         direct = false;
     }

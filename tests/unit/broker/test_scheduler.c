@@ -410,7 +410,7 @@ static void readers_are_known_by_their_workers(void **state)
     struct pm_sched_peer facts = {.role = PM_ROLE_WORKER, .readers = readers, .reader_count = 1};
     uint32_t peer = pm_sched_peer_join(s, now, &facts);
     assert_string_equal(pm_sched_default_reader(s), "mini");
-    assert_int_equal(pm_sched_check_reader(s, "fast", &err), PM_ENOTFOUND);
+    assert_int_equal(pm_sched_check_reader(s, "fast", &err), PM_EUNSUPPORTED);
     assert_string_equal(err.text, "no worker here reads with \"fast\"; there are: mini");
     pm_sched_peer_end(s, now, peer, PM_PEER_KILLED);
     assert_int_equal(pm_sched_check_reader(s, "mini", &err), 0); /* it will be started again */

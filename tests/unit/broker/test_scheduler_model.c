@@ -45,6 +45,9 @@ struct world {
     struct fake_peer peers[MAX_PEERS];
     struct held old[256]; /* leases of the past, for late answers */
     size_t old_count;
+    uint64_t
+        news[MAX_HELD]; /* tasks of a process that was killed, of which it will be said that it crashed */
+    uint32_t news_count;
     struct pm_map known; /* task -> struct known */
     struct pm_map alive; /* accepted and not forgotten */
     uint64_t submitted, accepted_results, fenced_results, restarts, adopted, quarantined;
@@ -210,9 +213,23 @@ static void leave(struct world *w, struct fake_peer *p, enum pm_peer_end how)
         k->fails++;
         k->crashes += how == PM_PEER_CRASHED;
     }
+    if (how == PM_PEER_KILLED && !w->news_count && below(w, 2))
+        w->news_count = pm_sched_peer_tasks(w->sched, p->id, w->news, MAX_HELD);
     pm_sched_peer_end(w->sched, w->now, p->id, how);
     p->is_there = false;
     p->held_count = 0;
+}
+
+static void hear_news(struct world *w)
+{
+    size_t cursor = 0;
+    uint64_t task;
+    void *value;
+    while (pm_map_next(&w->known, &cursor, &task, &value))
+        for (uint32_t i = 0; i < w->news_count; i++)
+            ((struct known *)value)->crashes += w->news[i] == task;
+    pm_sched_crashed(w->sched, w->now, w->news, w->news_count);
+    w->news_count = 0;
 }
 
 static void fill_result(struct world *w, struct held h, struct pm_msg_result *r)
@@ -451,7 +468,8 @@ static void meddle(struct world *w)
     bool is_final = info.state > PM_JOB_RUNNING;
     switch (below(w, 4)) {
     case 0:
-        assert_int_equal(pm_sched_cancel(w->sched, w->now, job, NULL), is_final ? PM_EINVAL : 0);
+        assert_int_equal(pm_sched_cancel(w->sched, w->now, job, NULL),
+                         is_final && info.state != PM_JOB_CANCELLED ? PM_EINVAL : 0);
         break;
     case 1: {
         struct pm_arena arena = {0};
@@ -481,6 +499,8 @@ static void step(struct world *w, bool is_calm)
 {
     w->now.us += is_calm ? 20000 : below(w, 30000);
     w->now.wall_us = w->now.us;
+    if (w->news_count && below(w, 8) == 0)
+        hear_news(w);
     struct fake_peer *p = &w->peers[below(w, MAX_PEERS)];
     uint32_t dice = is_calm ? 40 + below(w, 60) : below(w, 100);
     if (!p->is_there) {
