@@ -521,7 +521,7 @@ static void test_meant_line_breaks(void **state)
         {"M. Okonkwo\nHead of collections", "M. Okonkwo  \nHead of collections"},
         /* a sentence runs over the rows, or ends */
         {"Narrow text beside\na picture goes on", "Narrow text beside a picture goes on"},
-        {"A short note.\nAnd one more", "A short note.\n\nAnd one more"},
+        {"A short note.\nAnd one more", "A short note. And one more"},
         /* as wide as text is set here */
         {"Text that is wide enough to be set in the\nGerman way",
          "Text that is wide enough to be set in the German way"},
