@@ -128,6 +128,20 @@ static void test_specks_are_no_text(void **state)
     sheet_free(&s);
 }
 
+static void test_patch_of_specks_is_no_text(void **state)
+{
+    (void)state;
+    struct sheet s = sheet_new();
+    column(&s);
+    for (int i = 0; i < 48; i++) { /* some as high as a digit, too few to count for the page */
+        int x = 300 + i % 8 * 20, y = 420 + i / 8 * 22 + i * 5 % 7;
+        raster_fill(&s.image, x, y, x + 4, y + (i % 9 == 4 ? 14 : 3), 60);
+    }
+    rescue(&s);
+    assert_int_equal(s.lines.count, 12);
+    sheet_free(&s);
+}
+
 static void test_page_without_lines_stays_so(void **state)
 {
     (void)state;
@@ -173,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_glyph_after_a_line_lengthens_it),
         cmocka_unit_test(test_leader_is_neither_text_nor_ink),
         cmocka_unit_test(test_specks_are_no_text),
+        cmocka_unit_test(test_patch_of_specks_is_no_text),
         cmocka_unit_test(test_page_without_lines_stays_so),
         cmocka_unit_test(test_bullets_and_drawings_are_left),
         cmocka_unit_test(test_second_box_over_a_line_goes),
