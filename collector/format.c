@@ -218,8 +218,24 @@ static float set_width(const struct pm_page *page, const struct pm_page_region *
     return widest;
 }
 
+/* Bold or large type alone does not make a heading of what reads as text: a sentence with its full stop, or
+ * the middle of one. */
+static bool reads_as_text(const struct pm_row *rows, uint32_t count)
+{
+    const struct pm_row *last = &rows[count - 1];
+    size_t blanks = 0;
+    for (uint32_t i = 0; i < count; i++)
+        for (size_t b = 0; b < rows[i].bytes; b++)
+            blanks += rows[i].text[b] == ' ';
+    blanks += count - 1;
+    uint32_t end = pm_text_last(last->text, last->bytes), first = pm_text_first(rows->text, rows->bytes);
+    bool is_numbered = pm_text_is_digit(first);
+    bool is_cut = pm_text_is_lower(first) && blanks >= 4;
+    return !is_numbered && blanks >= 3 && (is_cut || end == '.' || end == ',' || end == ';');
+}
+
 static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, uint32_t region,
-                         struct pm_prose_lists *lists, struct pm_arena *arena)
+                         struct pm_prose_lists *lists, struct pm_arena *arena, struct pm_out_region *made)
 {
     const struct pm_page_region *r = &index->page->regions[region];
     if (r->label == PM_LABEL_TABLE) {
@@ -228,6 +244,10 @@ static void format_lines(struct pm_buf *out, const struct pm_crop_index *index, 
     }
     struct pm_row *rows;
     uint32_t count = pm_rows_collect(index, region, 0, arena, &rows), level = pm_heading_level(r);
+    if (r->label == PM_LABEL_PARAGRAPH_TITLE && count && reads_as_text(rows, count)) {
+        made->label = PM_LABEL_TEXT;
+        made->level = level = 0;
+    }
     if (level)
         pm_heading_format(out, rows, count, level);
     else if (r->label == PM_LABEL_CODE || r->label == PM_LABEL_ALGORITHM)
@@ -296,7 +316,7 @@ static void format_region(const struct pm_crop_index *index, uint32_t region, st
     if (is_block)
         format_blocks(&text, index, s, out->level);
     else
-        format_lines(&text, index, region, &before, arena);
+        format_lines(&text, index, region, &before, arena, out);
     if (text.size > CONTENT_LIMIT) {
         pm_buf_printf(&why, "the text is %zu bytes, the limit of a region is %u", text.size, CONTENT_LIMIT);
         set_error(out, arena, "limit", (const char *)why.data);

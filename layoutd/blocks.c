@@ -249,7 +249,7 @@ static bool shares_grid(const struct column *c, const struct pm_text_row *r, con
         return pm_line_fit(line, grid) > 0.55f;
     float shift = (r->box.left - by->box.left) / pitch;
     return fabsf(shift - roundf(shift)) < 0.3f && r->box.left > left - 0.3f * pitch &&
-           pm_rect_width(&r->box) < 8 * pitch;
+           pm_rect_width(&r->box) < 12 * pitch;
 }
 
 /* Code that begins in the middle of a paragraph is a line of it with many names. */

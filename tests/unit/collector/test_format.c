@@ -68,6 +68,13 @@ static void test_headings(void **state)
         {PM_LABEL_DOC_TITLE, "The Title of\nthe Docu-\nment", "# The Title of the Document"},
         {PM_LABEL_PARAGRAPH_TITLE, "2\tSpreadsheet-like data", "## 2 Spreadsheet-like data"},
         {PM_LABEL_PARAGRAPH_TITLE, "1. Intro", "## 1. Intro"},
+        {PM_LABEL_PARAGRAPH_TITLE, "1. Say what you mean.", "## 1. Say what you mean."},
+        {PM_LABEL_PARAGRAPH_TITLE, "Introduction.", "## Introduction."},
+        {PM_LABEL_PARAGRAPH_TITLE, "dpkg and the database", "## dpkg and the database"},
+        /* text in bold or large type */
+        {PM_LABEL_PARAGRAPH_TITLE, "The default mode is 8B.", "The default mode is 8B."},
+        {PM_LABEL_PARAGRAPH_TITLE, "manager to update or\nremove the property",
+         "manager to update or remove the property"},
         {PM_LABEL_PARAGRAPH_TITLE, "The *star* #", "## The \\*star\\* \\#"},
     };
     (void)state;
