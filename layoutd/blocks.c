@@ -312,7 +312,9 @@ static void find_code(const struct column *c)
         float width = 0;
         for (to = from; to < c->count && rows[to].is_code; to++)
             width += pm_rect_width(&rows[to].box) / fmaxf(1, longest(c, &rows[to])->mono_pitch);
-        bool is_chance = width < 12 || (to == from + 1 && is_inside_prose(c, from));
+        /* a fixed pitch is 0.6 em: more is letter-spaced */
+        bool is_spaced = width < 12 && longest(c, &rows[from])->mono_pitch > 0.67f * rows[from].size;
+        bool is_chance = width < 10 || is_spaced || (to == from + 1 && is_inside_prose(c, from));
         for (uint32_t i = from; i < to && is_chance; i++)
             rows[i].is_code = false;
     }

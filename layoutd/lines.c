@@ -166,28 +166,35 @@ static void measure_pitch(struct pm_line *line, const uint16_t *columns, int lef
     line->is_mono = n >= 8 && line->mono_strength > 0.58f + 2.4f / (float)n;
 }
 
+static bool has_same_pitch(const struct pm_line *a, const struct pm_line *b)
+{
+    float slack = 0.0025f + 0.05f / (float)(a->mark_count < b->mark_count ? a->mark_count : b->mark_count);
+    return fabsf(a->mono_pitch - b->mono_pitch) < slack * a->mono_pitch;
+}
+
 /* Letters of prose may happen to stand on a grid. One line proves a fixed pitch only when it agrees very
- * well; a weaker one needs another line of the page on the same pitch. */
+ * well; a weaker one, or one of few letters, needs another line of the page on the same pitch. */
 static void settle_mono(struct pm_lines *lines)
 {
-    bool *proven = pm_xalloc(sizeof *proven * (lines->count + 1u));
+    bool *sure = pm_xalloc(sizeof *sure * (2 * (size_t)lines->count + 1)), *proven = sure + lines->count;
+    for (uint32_t i = 0; i < lines->count; i++) {
+        const struct pm_line *l = &lines->items[i];
+        sure[i] = l->is_mono && l->mono_strength > 0.82f + 1.2f / (float)l->mark_count;
+    }
     for (uint32_t i = 0; i < lines->count; i++) {
         const struct pm_line *a = &lines->items[i];
-        float n = (float)a->mark_count;
-        proven[i] = a->is_mono && a->mono_strength > 0.82f + 1.2f / n;
-        for (uint32_t k = 0; k < lines->count && a->is_mono && !proven[i]; k++) {
+        bool is_short = !a->is_mono && a->mark_count >= 5 && a->mark_count < 8 && a->mono_strength > 0.93f;
+        proven[i] = sure[i];
+        for (uint32_t k = 0; k < lines->count && (a->is_mono || is_short) && !proven[i]; k++) {
             const struct pm_line *b = &lines->items[k];
-            if (k == i || !b->is_mono)
-                continue;
-            bool is_sure = b->mono_strength > 0.82f + 1.2f / (float)b->mark_count;
-            float least = is_sure ? 0.64f : 0.74f, slack = 0.0025f + 0.05f / fminf(n, (float)b->mark_count);
-            proven[i] = a->mono_strength > least && b->mono_strength > least &&
-                        fabsf(a->mono_pitch - b->mono_pitch) < slack * a->mono_pitch;
+            float least = sure[k] ? 0.64f : 0.74f;
+            proven[i] = k != i && b->is_mono && (sure[k] || !is_short) && a->mono_strength > least &&
+                        b->mono_strength > least && has_same_pitch(a, b);
         }
     }
     for (uint32_t i = 0; i < lines->count; i++)
         lines->items[i].is_mono = proven[i];
-    free(proven);
+    free(sure);
 }
 
 static void measure_gaps(struct pm_line *line, const uint16_t *columns, int left, int first, int end)

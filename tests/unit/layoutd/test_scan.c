@@ -282,6 +282,56 @@ static void test_same_bytes_twice(void **state)
     pm_image_free(&d.image);
 }
 
+/* Letters a pitch apart, each moved by up to `stray` px. */
+static void draw_grid(struct pm_image *page, int baseline, int pitch, int stray)
+{
+    for (int i = 0; i < 44; i++) {
+        int x = 100 + i * pitch +
+                (stray ? (int)(((uint32_t)i * 2654435761u >> 16) % (uint32_t)(2 * stray + 1)) - stray : 0);
+        raster_fill(page, x, baseline - (i % 4 == 1 ? 15 : 10), x + 5, baseline, 0);
+    }
+}
+
+static void add_grid(struct pm_lines *lines, int baseline, int pitch)
+{
+    struct pm_det_box box = {.quad = raster_quad(100, baseline, 100 + 44 * pitch, 10), .score = 1};
+    struct pm_map3 same = pm_map3_rotation(0, 1, 1, 1, 1);
+    pm_lines_add(lines, &box, 1, &same);
+}
+
+/* Is the first line, a weak grid of 12 px, proven by another line on the page? */
+static bool is_proven(int pitch, int stray)
+{
+    struct pm_image page = raster_new(800, 400, 255);
+    struct pm_map3 same = pm_map3_rotation(0, 800, 400, 800, 400);
+    struct pm_lines lines = {0};
+    struct pm_ink ink;
+    draw_grid(&page, 100, 12, 3);
+    add_grid(&lines, 100, 12);
+    if (pitch) {
+        draw_grid(&page, 200, pitch, stray);
+        add_grid(&lines, 200, pitch);
+    }
+    assert_int_equal(pm_ink_find(&page, &same, 800, 400, &ink, NULL), 0);
+    pm_lines_measure(&lines, &ink);
+    assert_true(lines.items[0].mono_strength > 0.64f && lines.items[0].mono_strength < 0.84f);
+    if (pitch && !stray)
+        assert_true(lines.items[1].is_mono);
+    bool is_mono = lines.items[0].is_mono;
+    pm_lines_free(&lines);
+    pm_ink_free(&ink);
+    pm_image_free(&page);
+    return is_mono;
+}
+
+static void test_a_weak_grid_needs_another_line(void **state)
+{
+    (void)state;
+    assert_false(is_proven(0, 0));
+    assert_true(is_proven(12, 0));
+    assert_false(is_proven(13, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_leaning_pages),
         cmocka_unit_test(test_cancel_between_stages),
         cmocka_unit_test(test_same_bytes_twice),
+        cmocka_unit_test(test_a_weak_grid_needs_another_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
