@@ -14,6 +14,7 @@ import fleet as e2e
 from fleet import DATA, KINDS, Case, Service, fleet_processes, wait_until
 
 DISK_MB = 160
+LAST = 6  # jobs
 
 
 def mount(folder):
@@ -59,8 +60,10 @@ class DiskFull(Case):
 
     def test_full_for_a_while(self):
         fleet = Service(self, workers=2)
-        for _ in range(2):
-            self.expect(fleet.cli("submit", DATA / "twenty.pdf"), 0)
+        # Enough that a fast machine is not done before the disk is full, and each at a resolution of its own: equal
+        # pages are stored once and would need no room.
+        for number in range(LAST):
+            self.expect(fleet.cli("submit", DATA / "twenty.pdf", "--dpi", 180 + number), 0)
         wait_until(lambda: self.job(fleet, 1).get("state") == "running", "the first job to run")
         self.fill("filler-1")
         # It cannot go on, and says so; this is not its end.
@@ -73,7 +76,7 @@ class DiskFull(Case):
         wait_until(lambda: self.job(fleet, 1), "the next broker to serve")
         self.fill("filler-2")
         waits = self.told("waiting for room")
-        cancel = subprocess.Popen([e2e.PAGEMILL, "cancel", "2", "--socket", fleet.socket], stderr=subprocess.DEVNULL)
+        cancel = subprocess.Popen([e2e.PAGEMILL, "cancel", str(LAST), "--socket", fleet.socket], stderr=subprocess.DEVNULL)
         wait_until(lambda: self.told("waiting for room") > waits, "a broker that cannot write the cancellation")
         self.assertIsNone(cancel.poll())  # not confirmed while it is not written
         self.kill_broker(fleet)
@@ -82,7 +85,7 @@ class DiskFull(Case):
         for filler in self.state.glob("filler-*"):
             filler.unlink()
         self.assertEqual(cancel.wait(timeout=60), 0, self.log())
-        self.assertEqual(self.job(fleet, 2)["state"], "cancelled")
+        self.assertEqual(self.job(fleet, LAST)["state"], "cancelled")
         self.expect(fleet.cli("watch", "1"), 0)
         self.expect(fleet.cli("result", "1", "-o", self.dir / "out"), 0)
         text = self.markdown(self.dir / "out", "twenty")
