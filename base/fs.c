@@ -209,3 +209,9 @@ int pm_fs_map(const char *path, const uint8_t **data_out, size_t *bytes_out, str
     close(fd);
     return rc;
 }
+
+void pm_fs_unmap(const uint8_t *data, size_t bytes)
+{
+    if (data)
+        munmap((void *)(uintptr_t)data, bytes);
+}

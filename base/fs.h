@@ -33,7 +33,8 @@ char *pm_fs_join(const char *dir, const char *name); /* caller frees */
  * "result", at most 200 bytes cut at a UTF-8 boundary. Caller frees. */
 char *pm_fs_clean_name(const char *name);
 
-/* Maps a regular file read-only and shared. An empty file gives data NULL, size 0. Undo with munmap. */
+/* Maps a regular file read-only and shared. An empty file gives data NULL, size 0. Undo with pm_fs_unmap. */
 int pm_fs_map(const char *path, const uint8_t **data_out, size_t *bytes_out, struct pm_error *err);
+void pm_fs_unmap(const uint8_t *data, size_t bytes); /* NULL is fine */
 
 #endif

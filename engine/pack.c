@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -189,8 +188,7 @@ int pm_pack_open(const char *path, struct pm_pack **out, struct pm_error *err)
         return rc;
     rc = pm_pack_parse(path, map, bytes, out, err);
     if (rc) {
-        if (map)
-            munmap((void *)(uintptr_t)map, bytes);
+        pm_fs_unmap(map, bytes);
         return rc;
     }
     (*out)->map = map;
@@ -204,8 +202,7 @@ void pm_pack_free(struct pm_pack **pack)
     if (!p)
         return;
     pm_strmap_free(&p->by_name);
-    if (p->map)
-        munmap((void *)(uintptr_t)p->map, p->map_bytes);
+    pm_fs_unmap(p->map, p->map_bytes);
     free(p->tensors);
     free(p->meta);
     free(p->name);

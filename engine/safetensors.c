@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/fs.h"
 #include "base/map.h"
@@ -164,8 +163,7 @@ int pm_safetensors_open(const char *path, struct pm_safetensors **out, struct pm
         return rc;
     rc = pm_safetensors_parse(path, map, bytes, out, err);
     if (rc) {
-        if (map)
-            munmap((void *)(uintptr_t)map, bytes);
+        pm_fs_unmap(map, bytes);
         return rc;
     }
     (*out)->map = map;
@@ -180,8 +178,7 @@ void pm_safetensors_free(struct pm_safetensors **file)
         return;
     pm_strmap_free(&f->by_name);
     json_decref(f->header);
-    if (f->map)
-        munmap((void *)(uintptr_t)f->map, f->map_bytes);
+    pm_fs_unmap(f->map, f->map_bytes);
     free(f->tensors);
     free(f->name);
     free(f);

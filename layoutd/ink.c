@@ -227,14 +227,6 @@ void pm_ink_profile(const struct pm_ink *ink, int left, int top, int right, int 
     }
 }
 
-bool pm_ink_at(const struct pm_ink *ink, int x, int y)
-{
-    if ((unsigned)x >= (unsigned)ink->width_px || (unsigned)y >= (unsigned)ink->height_px)
-        return false;
-    const l_uint32 *words = pixGetData(ink->bits) + (size_t)y * (size_t)pixGetWpl(ink->bits);
-    return words[x / 32] >> (31 - x % 32) & 1;
-}
-
 void pm_ink_clear(struct pm_ink *ink, int left, int top, int right, int bottom)
 {
     left = clamp(left, 0, ink->width_px), right = clamp(right, left, ink->width_px);

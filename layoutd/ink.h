@@ -32,7 +32,6 @@ void pm_ink_profile(const struct pm_ink *ink, int left, int top, int right, int 
                     uint16_t *rows);
 /* The same area's ink and, in *runs_out, the number of horizontal runs that it is made of. */
 long pm_ink_runs(const struct pm_ink *ink, int left, int top, int right, int bottom, long *runs_out);
-bool pm_ink_at(const struct pm_ink *ink, int x, int y);
 /* Removes the ink of a rectangle (clamped). */
 void pm_ink_clear(struct pm_ink *ink, int left, int top, int right, int bottom);
 

@@ -48,11 +48,6 @@ void pm_map3_apply(const struct pm_map3 *a, double x, double y, double *x_out, d
     *y_out = (m[3] * x + m[4] * y + m[5]) / w;
 }
 
-bool pm_map3_is_affine(const struct pm_map3 *a)
-{
-    return a->m[6] == 0 && a->m[7] == 0;
-}
-
 struct pm_map3 pm_map3_rotation(double degrees, double upright_w, double upright_h, double source_w,
                                 double source_h)
 {

@@ -20,7 +20,6 @@ struct pm_map3 pm_map3_identity(void);
 struct pm_map3 pm_map3_multiply(const struct pm_map3 *a, const struct pm_map3 *b); /* a after b */
 bool pm_map3_invert(const struct pm_map3 *a, struct pm_map3 *out);
 void pm_map3_apply(const struct pm_map3 *a, double x, double y, double *x_out, double *y_out);
-bool pm_map3_is_affine(const struct pm_map3 *a);
 
 /* Turns an upright page of upright_w x upright_h by `degrees` clockwise about its middle, which falls on the
  * middle of a source of source_w x source_h: the map from upright to source places. */

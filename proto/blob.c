@@ -460,8 +460,7 @@ int pm_blob_map(struct pm_blobs *blobs, const char *key, struct pm_blob_map *out
 
 void pm_blob_unmap(struct pm_blob_map *map)
 {
-    if (map->data)
-        munmap((void *)(uintptr_t)map->data, map->bytes);
+    pm_fs_unmap(map->data, map->bytes);
     *map = (struct pm_blob_map){0};
 }
 

@@ -72,12 +72,6 @@ bool pm_cli_is_terminal(int fd)
     return isatty(fd) && term && strcmp(term, "dumb") != 0;
 }
 
-bool pm_cli_has_color(int fd)
-{
-    const char *no_color = getenv("NO_COLOR");
-    return pm_cli_is_terminal(fd) && !(no_color && *no_color);
-}
-
 int pm_cli_job_number(const char *text, uint64_t *out, struct pm_error *err)
 {
     char *end;

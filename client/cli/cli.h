@@ -34,7 +34,6 @@ int pm_cli_begin(const struct pm_command *command, int argc, char **argv, void *
                  struct pm_arguments *arguments);
 int pm_cli_width(int fd);        /* columns of a terminal, 80 otherwise */
 bool pm_cli_is_terminal(int fd); /* a terminal that understands control sequences */
-bool pm_cli_has_color(int fd);   /* and NO_COLOR is not set */
 int pm_cli_job_number(const char *text, uint64_t *out, struct pm_error *err); /* "17" or "#17" */
 
 /* ---- options of every command that talks to a fleet ---- */
