@@ -17,6 +17,7 @@
 #ifndef PM_ENGINE_KERNELS_KERNELS_H
 #define PM_ENGINE_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,8 +67,65 @@ struct pm_softmax_lanes {
     int32_t index[16];
 };
 
+/* ---- language models ----
+ *
+ * Two precisions (engine/vlm/config.h). "Activations" are what products read: f32, or bf16 rounded to nearest
+ * even. Sums are f32. In bf16 a product takes k in pairs: acc = acc + x[2i] w[2i] + x[2i + 1] w[2i + 1] in
+ * the arithmetic of vdpbf16ps where the processor has it; other tables widen to f32 and multiply-add. */
+enum { PM_PANEL_BF16 = 64, PM_ATTENTION_BLOCK = 64, PM_HEAD_DIM_MAX = 256 };
+
+/* out[r][0..columns) (+)= bias + x[r] * panel. bf16 panels are [(k + 1) / 2][64][2]: pairs of inputs
+ * together, zero where k is odd or columns end. */
+struct pm_gemm_bf16 {
+    const uint16_t *x; /* [rows], x_stride values apart; k rounded up to even is read */
+    size_t x_stride;
+    int k, rows, columns; /* columns 1..64 */
+    const uint16_t *panel;
+    const float *bias; /* [64] or NULL */
+    float *out;
+    size_t out_stride;
+    bool add; /* out += instead of out = */
+};
+
+/* Softmax attention of some query rows of one head over blocks of 64 keys (FlashAttention: Dao et al. 2022,
+ * online softmax in ascending blocks). A row's result depends only on its query, its limit and the blocks:
+ * not on the other rows of the call. Values after the limit must be finite, they count for nothing.
+ *
+ * dim: even, 2..256. Key block: activations [(dim + 1) / 2][64][2] in bf16, [dim][64] in f32: 64 keys side by
+ * side. Value block: bf16 [32][D][2], f32 [64][D], D = dim rounded up to 16, zeros after dim. */
+struct pm_attention {
+    const void *q; /* activations [rows][dim], q_stride values apart, not yet scaled */
+    size_t q_stride;
+    int rows, dim;
+    float scale;               /* of the scores */
+    const void *const *keys;   /* [blocks] */
+    const void *const *values; /* [blocks] */
+    const int32_t *limits;     /* row r sees keys [0, limits[r]), >= 1 */
+    void *out;                 /* activations [rows][dim], out_stride values apart */
+    size_t out_stride;
+};
+
+/* The functions of one precision: inputs and outputs named "activations" are of its type. */
+struct pm_lm_kernels {
+    /* out[r] = activations of x[r] / rms(x[r]) * weight; rms over n with eps */
+    void (*rms_norm)(const float *x, size_t x_stride, int rows, int n, const float *weight, float eps,
+                     void *out, size_t out_stride);
+    /* out[r] = activations of silu(gate) * up; a row of x is [gate n | up n] */
+    void (*gate)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride);
+    /* out[r] = activations of x[r]; one zero is added where n is odd and the row has room (n < out_stride) */
+    void (*convert)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride);
+    void (*attend)(const struct pm_attention *a);
+    /* Writes key (value) vectors [count][dim] f32, stride apart, into slots first.. of a block. */
+    void (*put_keys)(const float *x, size_t stride, int count, int dim, int first, void *block);
+    void (*put_values)(const float *x, size_t stride, int count, int dim, int first, void *block);
+};
+
+/* Bytes of a key block and of a value block. */
+size_t pm_key_block_bytes(int dim, bool is_bf16);
+size_t pm_value_block_bytes(int dim, bool is_bf16);
+
 struct pm_kernels {
-    const char *name; /* "avx512", "avx2", "plain" */
+    const char *name; /* "avx512bf16", "avx512", "avx2", "plain" */
     void (*gemm)(const struct pm_gemm *g);
     void (*depthwise)(const struct pm_dw *d);
     void (*activate)(float *x, size_t n, enum pm_act act);
@@ -84,6 +142,21 @@ struct pm_kernels {
     /* Takes columns logits a row (first_index their class) into lanes[r]. */
     void (*softmax_step)(const float *logits, size_t stride, int rows, int columns, int first_index,
                          struct pm_softmax_lanes *lanes);
+    /* ---- language models ---- */
+    void (*gemm_bf16)(const struct pm_gemm_bf16 *g);
+    const struct pm_lm_kernels *f32, *bf16; /* by precision */
+    /* x[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias, in place */
+    void (*layer_norm)(float *x, size_t stride, int rows, int n, const float *weight, const float *bias,
+                       float eps);
+    /* out[r] += x[r] / rms(x[r]) * weight: the norm of a branch added to the residual stream */
+    void (*add_rms_norm)(const float *x, size_t x_stride, int rows, int n, const float *weight, float eps,
+                         float *out, size_t out_stride);
+    /* Turns pairs of heads x dim values of one row by cosines and sines [pairs]: (2d, 2d + 1) or
+     * (d, d + pairs); values after 2 * pairs of a head stay. */
+    void (*rope_interleaved)(float *x, int heads, int dim, int pairs, const float *cosines,
+                             const float *sines);
+    void (*rope_half_split)(float *x, int heads, int dim, int pairs, const float *cosines,
+                            const float *sines);
 };
 
 /* The best table this processor runs. name: NULL, or the table wanted ("plain" on any machine); NULL is

@@ -28,10 +28,6 @@ static const char usage[] =
     "\n"
     "Exit codes: 0 all passed, 1 some failed, 2 wrong usage or a PATH without cases.\n";
 
-struct counts {
-    int passed, failed;
-};
-
 /* ---- verdicts ---- */
 
 void parity_report(struct parity_verdict *v, const char *what, double error, double limit)
@@ -66,35 +62,44 @@ void parity_note(struct parity_verdict *v, const char *format, ...)
     va_end(args);
 }
 
-static void print_failure(struct counts *counts, const char *check, const char *name, const char *why)
+static void print_failure(struct parity_counts *counts, const char *check, const char *name, const char *why)
 {
     counts->failed++;
     printf("FAIL  %-14s %-20s %s\n", check, name, why);
 }
 
-static void run_case(const struct parity_check *check, const struct parity_case *c, struct counts *counts)
+void parity_print(struct parity_counts *counts, const char *check, const char *name, int rc,
+                  const struct parity_verdict *verdict, const struct pm_error *err)
 {
-    struct parity_verdict v = {0};
-    struct pm_error err = {0};
-    if (check->run(c, &v, &err)) {
-        print_failure(counts, check->name, c->name, err.text);
+    if (rc) {
+        print_failure(counts, check, name, err->text);
         return;
     }
+    struct parity_verdict v = *verdict;
     if (!v.what[0] && !v.failed)
         parity_fail(&v, "the check compared nothing");
     counts->passed += !v.failed;
     counts->failed += v.failed;
-    printf("%s  %-14s %-20s", v.failed ? "FAIL" : "pass", check->name, c->name);
+    printf("%s  %-14s %-20s", v.failed ? "FAIL" : "pass", check, name);
     if (v.what[0])
         printf(" %s %.3g (limit %.3g)", v.what, v.error, v.limit);
     printf("%s%s\n", v.note[0] ? "  " : "", v.note);
     fflush(stdout);
 }
 
+static void run_case(const struct parity_check *check, const struct parity_case *c,
+                     struct parity_counts *counts)
+{
+    struct parity_verdict v = {0};
+    struct pm_error err = {0};
+    int rc = check->run(c, &v, &err);
+    parity_print(counts, check->name, c->name, rc, &v, &err);
+}
+
 /* ---- files and folders ---- */
 
 static void run_file(struct parity_run *run, const struct parity_check *check, const char *path,
-                     struct counts *counts)
+                     struct parity_counts *counts)
 {
     struct parity_file *file;
     struct pm_error err = {0};
@@ -131,7 +136,7 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* Files that no check owns count as failures: a case that nobody runs must not look like one that passed. */
-static void report_strangers(const struct parity_kind *kind, const char *folder, struct counts *counts)
+static void report_strangers(const struct parity_kind *kind, const char *folder, struct parity_counts *counts)
 {
     DIR *dir = opendir(folder);
     if (!dir)
@@ -157,8 +162,10 @@ static void report_strangers(const struct parity_kind *kind, const char *folder,
 
 /* Number of golden files run; 0 is a usage error. */
 static int run_path(struct parity_run *run, const struct parity_kind *kind, const char *path,
-                    struct counts *counts)
+                    struct parity_counts *counts)
 {
+    if (kind->run_path)
+        return kind->run_path(path, counts);
     if (pm_fs_is_dir(path)) {
         int files = 0;
         for (size_t i = 0; i < kind->check_count; i++) {
@@ -255,9 +262,9 @@ int main(int argc, char **argv)
         status = fail_usage(kind ? "no PATH given" : "no KIND given", "");
         goto done;
     }
-    if (!run.model_dir)
+    if (!run.model_dir && kind->default_model)
         run.model_dir = model = default_model(kind);
-    struct counts counts = {0};
+    struct parity_counts counts = {0};
     bool all_found = true;
     for (int i = 0; i < path_count; i++) {
         if (run_path(&run, kind, paths[i], &counts) == 0) {

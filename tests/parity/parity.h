@@ -48,9 +48,21 @@ struct parity_check {
     int (*run)(const struct parity_case *c, struct parity_verdict *v, struct pm_error *err);
 };
 
+/* Passed and failed cases of a run. */
+struct parity_counts {
+    int passed, failed;
+};
+/* Prints one case's line and counts it: rc and err when it could not be run, else the verdict. */
+void parity_print(struct parity_counts *counts, const char *check, const char *name, int rc,
+                  const struct parity_verdict *v, const struct pm_error *err);
+
 struct parity_kind {
     const char *name;
-    const char *default_model; /* folder under the source tree or beside the program: "models/ppocr" */
+    /* Kinds whose cases are folders or JSON files of their own bring this: runs all cases of PATH, returns
+     * how many it found there. NULL: golden files by the table of checks. */
+    int (*run_path)(const char *path, struct parity_counts *counts);
+    const char
+        *default_model; /* folder under the source tree or beside the program: "models/ppocr"; NULL: none */
     const struct parity_check *checks;
     size_t check_count;
     void (*close)(void *state); /* releases what parity_state holds; may be NULL */

@@ -508,5 +508,8 @@ static const struct parity_check checks[] = {
     {"end_to_end", false, parity_end_to_end},
 };
 
-const struct parity_kind parity_ppocr = {"ppocr", "models/ppocr", checks, sizeof checks / sizeof checks[0],
-                                         close_models};
+const struct parity_kind parity_ppocr = {.name = "ppocr",
+                                         .default_model = "models/ppocr",
+                                         .checks = checks,
+                                         .check_count = sizeof checks / sizeof checks[0],
+                                         .close = close_models};

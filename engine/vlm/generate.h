@@ -1,0 +1,75 @@
+/* Continuous batching: requests (a prompt with pictures, how to sample) in, tokens out, one short step at a
+ * time. Each step does one slice of work: a slice of a picture's vision tower, or one pass of the decoder in
+ * which every running sequence has its decode row (and drafts to verify) and the rest of the rows is prefill
+ * of the sequences that wait. A request's tokens never depend on what else runs.
+ *
+ * Ownership: requests are copied, pictures are borrowed until the request's vision part is done (final event
+ * at the latest). Events are valid until the next call. Threads: one owner. Errors: PM_EINVAL, PM_ELIMIT
+ * (prompt too long: with the numbers), PM_EBUSY (full). */
+#ifndef PM_ENGINE_VLM_GENERATE_H
+#define PM_ENGINE_VLM_GENERATE_H
+
+#include "engine/text/grammar.h"
+#include "engine/text/sampler.h"
+#include "engine/vlm/model.h"
+#include "engine/vlm/mtp.h"
+
+enum pm_generate_end {
+    PM_GENERATE_STOP,   /* an end token, or a stop string */
+    PM_GENERATE_LENGTH, /* max_tokens or the model's positions */
+    PM_GENERATE_ERROR,
+};
+
+struct pm_generate_config {
+    const struct pm_vlm_model *model;     /* borrowed */
+    const struct pm_tokenizer *tokenizer; /* borrowed; NULL: ids only, no text, no grammar */
+    const struct pm_kernels *kernels;
+    int threads;
+    int max_running;    /* sequences at once */
+    int prefill_rows;   /* most prefill rows of one pass; 0: 256 */
+    size_t kv_bytes;    /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
+    int64_t slice_macs; /* work of one step, about; 0: 20e9 (100 ms on two cores) */
+};
+
+struct pm_generate_request {
+    uint64_t id;
+    const int32_t *ids; /* the prompt; one placeholder id an image, expanded here to its token count */
+    int id_count;
+    const struct pm_image *images; /* in the order of their placeholders */
+    int image_count;
+    int max_tokens; /* >= 1 */
+    struct pm_sampling sampling;
+    struct pm_stop stop;
+    const struct pm_grammar *grammar; /* borrowed until the final event; NULL: free text */
+    int drafts;                       /* 0..PM_MTP_DRAFTS_MAX from the extra layer, when the model has it */
+    bool ignores_eos;                 /* benches and parity: run to max_tokens */
+};
+
+struct pm_generate_event {
+    uint64_t id;
+    bool is_final;
+    const struct pm_sample *samples; /* since the last event */
+    int sample_count;
+    const char *text; /* released since the last event, UTF-8; final: the rest */
+    size_t text_bytes;
+    /* final */
+    enum pm_generate_end end;
+    struct pm_error error;
+    int prompt_tokens, generated_tokens, drafted_tokens, accepted_tokens;
+};
+
+struct pm_generate;
+
+int pm_generate_new(const struct pm_generate_config *config, struct pm_generate **out, struct pm_error *err);
+void pm_generate_free(struct pm_generate **generate);
+
+int pm_generate_room(const struct pm_generate *generate);
+int pm_generate_running(const struct pm_generate *generate);
+int pm_generate_admit(struct pm_generate *generate, const struct pm_generate_request *request,
+                      struct pm_error *err);
+/* Drops a request at once, without an event. PM_ENOTFOUND. */
+int pm_generate_cancel(struct pm_generate *generate, uint64_t id, struct pm_error *err);
+int pm_generate_step(struct pm_generate *generate, const struct pm_generate_event **events_out,
+                     size_t *count_out, struct pm_error *err);
+
+#endif
