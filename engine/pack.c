@@ -46,16 +46,22 @@ int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, cons
         return -1;
     if (layout != PM_LAYOUT_ROWS) {
         /* Sides below 2^24 and a product below 2^62 keep every sum here far from overflow. */
-        if (dtype != PM_DTYPE_F32 || rank != 3)
+        if (layout < 0 || layout >= PM_LAYOUT_COUNT || rank != 3 ||
+            dtype != (layout == PM_LAYOUT_PANELS64_BF16 ? PM_DTYPE_BF16 : PM_DTYPE_F32))
             return -1;
         for (int i = 0; i < 3; i++)
             if (!shape[i] || shape[i] >> 24)
                 return -1;
-        uint64_t outputs = layout == PM_LAYOUT_PANELS48
-                               ? (shape[0] - 1) / PM_PANEL * PM_PANEL +
-                                     (uint64_t)pm_panel_width((int)shape[0], (int)((shape[0] - 1) / PM_PANEL))
-                               : (shape[0] + PM_DW_LANES - 1) / PM_DW_LANES * PM_DW_LANES;
-        uint64_t inputs = shape[1] * shape[2] + 1;
+        uint64_t outputs = shape[0], inputs = shape[1] * shape[2] + 1;
+        if (layout == PM_LAYOUT_PANELS48)
+            outputs = (outputs - 1) / PM_PANEL * PM_PANEL +
+                      (uint64_t)pm_panel_width((int)outputs, (int)((outputs - 1) / PM_PANEL));
+        else if (layout == PM_LAYOUT_DEPTHWISE)
+            outputs = (outputs + PM_DW_LANES - 1) / PM_DW_LANES * PM_DW_LANES;
+        else {
+            outputs = (outputs + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * PM_PANEL_BF16;
+            inputs -= inputs % 2; /* k rounded up to even; no row for a bias */
+        }
         if (__builtin_mul_overflow(bytes, outputs, &bytes) || __builtin_mul_overflow(bytes, inputs, &bytes))
             return -1;
     } else
@@ -273,7 +279,8 @@ int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dty
 struct pm_pack_writer {
     char *path, *temporary;
     int fd;
-    uint64_t end; /* where the next byte goes */
+    uint64_t end;     /* where the next byte goes */
+    uint64_t missing; /* bytes of the tensor that was begun */
     struct pm_hasher hasher;
     struct pm_buf entries, names;
     uint32_t count;
@@ -306,12 +313,13 @@ int pm_pack_writer_open(const char *path, struct pm_pack_writer **out, struct pm
     return rc;
 }
 
-int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype, enum pm_layout layout,
-                       int rank, const uint64_t *shape, const void *data, struct pm_error *err)
+int pm_pack_writer_begin(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype,
+                         enum pm_layout layout, int rank, const uint64_t *shape, struct pm_error *err)
 {
     static const uint8_t zeros[PM_PACK_ALIGN];
     int64_t bytes = pm_pack_bytes(dtype, layout, rank, shape);
     size_t name_bytes = strlen(name);
+    PM_ASSERT(!w->missing);
     if (bytes < 0 || !name_bytes || name_bytes > NAME_LIMIT)
         return pm_fail(err, PM_EINVAL, "%s: tensor %.200s: impossible shape, type, layout or name", w->path,
                        name);
@@ -328,19 +336,34 @@ int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype
     put_le(e + 24, 8, (uint64_t)bytes);
     for (int i = 0; i < rank; i++)
         put_le(e + 32 + 8 * i, 8, shape[i]);
-    rc = emit(w, data, (size_t)bytes, err);
-    if (rc)
-        return rc;
     pm_buf_append(&w->entries, e, sizeof e);
     pm_buf_append(&w->names, name, name_bytes + 1);
     w->count++;
+    w->missing = (uint64_t)bytes;
     return 0;
+}
+
+int pm_pack_writer_append(struct pm_pack_writer *w, const void *data, size_t bytes, struct pm_error *err)
+{
+    PM_ASSERT(bytes <= w->missing);
+    int rc = emit(w, data, bytes, err);
+    if (!rc)
+        w->missing -= bytes;
+    return rc;
+}
+
+int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype, enum pm_layout layout,
+                       int rank, const uint64_t *shape, const void *data, struct pm_error *err)
+{
+    int rc = pm_pack_writer_begin(w, name, dtype, layout, rank, shape, err);
+    return rc ? rc : pm_pack_writer_append(w, data, (size_t)w->missing, err);
 }
 
 int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struct pm_error *err)
 {
     uint8_t h[HEADER_BYTES] = {0};
     static const uint8_t zeros[PM_PACK_ALIGN];
+    PM_ASSERT(!w->missing);
     int rc = emit(w, zeros, (size_t)(-w->end % PM_PACK_ALIGN), err);
     if (rc)
         return rc;

@@ -41,6 +41,8 @@ enum pm_layout {
         1, /* f32, shape [n, taps, k]: panels of 48 outputs, bias first (kernels/kernels.h) */
     PM_LAYOUT_DEPTHWISE =
         2, /* f32, shape [channels, kh, kw]: [1 + kh * kw][channels padded to 16], bias first */
+    PM_LAYOUT_PANELS64_BF16 = 3, /* bf16, shape [n, taps, k]: [(n + 63) / 64][(taps k + 1) / 2][64][2], zeros
+                                    where k is odd or outputs end */
     PM_LAYOUT_COUNT
 };
 
@@ -77,6 +79,11 @@ struct pm_pack_writer;
 int pm_pack_writer_open(const char *path, struct pm_pack_writer **out, struct pm_error *err);
 int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype, enum pm_layout layout,
                        int rank, const uint64_t *shape, const void *data, struct pm_error *err);
+/* The same in pieces: begin, then appends of all its bytes together, so that a large tensor is never whole in
+ * memory. */
+int pm_pack_writer_begin(struct pm_pack_writer *w, const char *name, enum pm_dtype dtype,
+                         enum pm_layout layout, int rank, const uint64_t *shape, struct pm_error *err);
+int pm_pack_writer_append(struct pm_pack_writer *w, const void *data, size_t bytes, struct pm_error *err);
 /* meta_json: kept as text, may be NULL. Afterwards only pm_pack_writer_free is left to call. */
 int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struct pm_error *err);
 void pm_pack_writer_free(struct pm_pack_writer **w); /* removes the temporary file of an unfinished one */

@@ -7,6 +7,7 @@
 
 #include "engine/kernels/check.h"
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/plain_lm.h"
 #include "engine/kernels/vector_common.h"
 
 PM_INLINE __mmask16 first16(int n)
@@ -128,6 +129,13 @@ const struct pm_kernels pm_kernels_avx512 = {
     .normalise = vec_normalise,
     .exp_row = vec_exp_row,
     .softmax_step = vec_softmax_step,
+    .gemm_bf16 = pm_plain_gemm_bf16,
+    .f32 = &pm_plain_lm_f32,
+    .bf16 = &pm_plain_lm_bf16,
+    .layer_norm = pm_plain_layer_norm,
+    .add_rms_norm = pm_plain_add_rms_norm,
+    .rope_interleaved = pm_plain_rope_interleaved,
+    .rope_half_split = pm_plain_rope_half_split,
 };
 #else
 typedef int pm_kernels_avx512_not_on_this_machine;

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/kernels/bf16.h"
+
 const struct pm_kernels *pm_kernels_get(const char *name)
 {
 #if defined(__x86_64__)
@@ -37,6 +39,24 @@ float *pm_panel_at(float *panels, int n, size_t k_total, int output, long k)
     int p = output / PM_PANEL;
     float *panel = panels + (size_t)p * PM_PANEL * (k_total + 1);
     return panel + (size_t)(k + 1) * (size_t)pm_panel_width(n, p) + output % PM_PANEL;
+}
+
+size_t pm_panel_bf16_values(int n, size_t k_total)
+{
+    return ((size_t)n + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * ((k_total + 1) / 2) * PM_PANEL_BF16 * 2;
+}
+
+uint16_t *pm_panel_bf16_at(uint16_t *panels, size_t k_total, int output, size_t k)
+{
+    size_t pairs = (k_total + 1) / 2, panel = (size_t)(output / PM_PANEL_BF16);
+    return panels + ((panel * pairs + k / 2) * PM_PANEL_BF16 + (size_t)(output % PM_PANEL_BF16)) * 2 + k % 2;
+}
+
+void pm_panel_bf16_put(uint16_t *panels, size_t k_total, int output, const float *row)
+{
+    uint16_t *at = pm_panel_bf16_at(panels, k_total, output, 0);
+    for (size_t k = 0; k < k_total; k++)
+        at[k / 2 * PM_PANEL_BF16 * 2 + k % 2] = pm_bf16_from_f32(row[k]);
 }
 
 void pm_softmax_begin(struct pm_softmax_lanes *lanes, int rows)

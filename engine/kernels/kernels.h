@@ -97,7 +97,7 @@ struct pm_attention {
     const void *q; /* activations [rows][dim], q_stride values apart, not yet scaled */
     size_t q_stride;
     int rows, dim;
-    float scale;               /* of the scores */
+    float scale;               /* of the scores, > 0 */
     const void *const *keys;   /* [blocks] */
     const void *const *values; /* [blocks] */
     const int32_t *limits;     /* row r sees keys [0, limits[r]), >= 1 */
@@ -105,14 +105,15 @@ struct pm_attention {
     size_t out_stride;
 };
 
-/* The functions of one precision: inputs and outputs named "activations" are of its type. */
+/* The functions of one precision: inputs and outputs named "activations" are of its type. In bf16, rows of
+ * odd n get one zero more where they have room (n < out_stride), since products read values in pairs. */
 struct pm_lm_kernels {
     /* out[r] = activations of x[r] / rms(x[r]) * weight; rms over n with eps */
     void (*rms_norm)(const float *x, size_t x_stride, int rows, int n, const float *weight, float eps,
                      void *out, size_t out_stride);
     /* out[r] = activations of silu(gate) * up; a row of x is [gate n | up n] */
     void (*gate)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride);
-    /* out[r] = activations of x[r]; one zero is added where n is odd and the row has room (n < out_stride) */
+    /* out[r] = activations of x[r] */
     void (*convert)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride);
     void (*attend)(const struct pm_attention *a);
     /* Writes key (value) vectors [count][dim] f32, stride apart, into slots first.. of a block. */
@@ -176,6 +177,13 @@ size_t pm_panel_floats(int n, size_t k);
 
 /* Writes one value of W[n][k] (k < 0: the bias) into panel storage. */
 float *pm_panel_at(float *panels, int n, size_t k_total, int output, long k);
+
+/* The same for bf16 panels [(n + 63) / 64][(k + 1) / 2][64][2] (PM_LAYOUT_PANELS64_BF16): values in all (zero
+ * them first: what stands for no weight must be 0), the place of one value, and one whole row W[output][0..k)
+ * rounded to nearest even. */
+size_t pm_panel_bf16_values(int n, size_t k_total);
+uint16_t *pm_panel_bf16_at(uint16_t *panels, size_t k_total, int output, size_t k);
+void pm_panel_bf16_put(uint16_t *panels, size_t k_total, int output, const float *row);
 
 void pm_softmax_begin(struct pm_softmax_lanes *lanes, int rows);
 /* Best class (the first on ties) and its probability. */

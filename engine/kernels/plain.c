@@ -1,5 +1,5 @@
 /* The twin of every kernel in plain C: runs anywhere, and is what the others are tested against. */
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/plain_lm.h"
 
 #include <math.h>
 
@@ -137,4 +137,11 @@ const struct pm_kernels pm_kernels_plain = {
     .normalise = plain_normalise,
     .exp_row = plain_exp_row,
     .softmax_step = plain_softmax_step,
+    .gemm_bf16 = pm_plain_gemm_bf16,
+    .f32 = &pm_plain_lm_f32,
+    .bf16 = &pm_plain_lm_bf16,
+    .layer_norm = pm_plain_layer_norm,
+    .add_rms_norm = pm_plain_add_rms_norm,
+    .rope_interleaved = pm_plain_rope_interleaved,
+    .rope_half_split = pm_plain_rope_half_split,
 };

@@ -1,0 +1,134 @@
+#include "engine/vlm/linear.h"
+
+/* A job is a block of rows by a run of panels. Rows: their inputs stay in a core's L2 while the panels pass
+ * by. Panels: every thread streams long runs of weights, and there are a few jobs a thread so that a thread
+ * that the system delays does not hold up the others. */
+enum {
+    BLOCK_VALUES = 200 * 1024, /* inputs of a block of rows */
+    ROW_STEP = 48,             /* a multiple of every kernel's tile */
+    JOBS_A_THREAD = 4,
+    SMALL_MACS = 1 << 16 /* below this, waking threads costs more than it saves */
+};
+
+struct run {
+    const struct pm_linear *linear;
+    const struct pm_kernels *kernels;
+    const void *x;
+    size_t x_stride;
+    int rows;
+    float *out;
+    size_t out_stride;
+    bool add;
+    int block_rows, row_blocks, panels, chunks;
+};
+
+size_t pm_activation_bytes(enum pm_precision precision)
+{
+    return precision == PM_PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+int pm_linear_bind(const struct pm_pack *pack, enum pm_precision precision, const char *name,
+                   const char *bias, int n, int k, struct pm_linear *out, struct pm_error *err)
+{
+    *out = (struct pm_linear){.precision = precision, .n = n, .k = k};
+    if (n < 1 || k < 1)
+        return pm_fail(err, PM_EFORMAT, "tensor %s: a product of %d outputs over %d inputs", name, n, k);
+    const uint64_t shape[] = {(uint64_t)n, 1, (uint64_t)k};
+    if (precision == PM_PRECISION_F32)
+        return pm_pack_need(pack, name, PM_DTYPE_F32, PM_LAYOUT_PANELS48, 3, shape, &out->panels, err);
+    int rc = pm_pack_need(pack, name, PM_DTYPE_BF16, PM_LAYOUT_PANELS64_BF16, 3, shape, &out->panels, err);
+    if (rc || !bias)
+        return rc;
+    const uint64_t padded = ((uint64_t)n + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * PM_PANEL_BF16;
+    const void *data;
+    rc = pm_pack_need(pack, bias, PM_DTYPE_F32, PM_LAYOUT_ROWS, 1, &padded, &data, err);
+    out->bias = data;
+    return rc;
+}
+
+static void run_f32(const struct run *u, int row, int rows, int panel)
+{
+    const struct pm_linear *l = u->linear;
+    int column = panel * PM_PANEL;
+    float *out = u->out + (size_t)row * u->out_stride + column;
+    const struct pm_gemm g = {
+        .x = {(const float *)u->x + (size_t)row * u->x_stride},
+        .x_stride = u->x_stride,
+        .taps = 1,
+        .k = l->k,
+        .panel = (const float *)l->panels + (size_t)column * ((size_t)l->k + 1),
+        .width = pm_panel_width(l->n, panel),
+        .columns = l->n - column < PM_PANEL ? l->n - column : PM_PANEL,
+        .rows = rows,
+        .act = PM_ACT_NONE,
+        .out = out,
+        .out_stride = u->out_stride,
+        .residual = u->add ? out : NULL,
+        .residual_stride = u->out_stride,
+    };
+    u->kernels->gemm(&g);
+}
+
+static void run_bf16(const struct run *u, int row, int rows, int panel)
+{
+    const struct pm_linear *l = u->linear;
+    int column = panel * PM_PANEL_BF16;
+    const struct pm_gemm_bf16 g = {
+        .x = (const uint16_t *)u->x + (size_t)row * u->x_stride,
+        .x_stride = u->x_stride,
+        .k = l->k,
+        .rows = rows,
+        .columns = l->n - column < PM_PANEL_BF16 ? l->n - column : PM_PANEL_BF16,
+        .panel = (const uint16_t *)l->panels + (size_t)column * (((size_t)l->k + 1) / 2 * 2),
+        .bias = l->bias ? l->bias + column : NULL,
+        .out = u->out + (size_t)row * u->out_stride + column,
+        .out_stride = u->out_stride,
+        .add = u->add,
+    };
+    u->kernels->gemm_bf16(&g);
+}
+
+/* Jobs of one run of panels follow each other, so that its weights are read from memory once. */
+static void run_job(void *arg, int job, int thread)
+{
+    (void)thread;
+    const struct run *u = arg;
+    int chunk = job / u->row_blocks, row = job % u->row_blocks * u->block_rows;
+    int rows = u->rows - row < u->block_rows ? u->rows - row : u->block_rows;
+    int begin = (int)((long)u->panels * chunk / u->chunks);
+    int end = (int)((long)u->panels * (chunk + 1) / u->chunks);
+    for (int panel = begin; panel < end; panel++)
+        if (u->linear->precision == PM_PRECISION_F32)
+            run_f32(u, row, rows, panel);
+        else
+            run_bf16(u, row, rows, panel);
+}
+
+void pm_linear_run(const struct pm_linear *linear, const struct pm_kernels *kernels, struct pm_pool *pool,
+                   const void *x, size_t x_stride, int rows, float *out, size_t out_stride,
+                   enum pm_linear_mode mode)
+{
+    if (rows < 1)
+        return;
+    int width = linear->precision == PM_PRECISION_F32 ? PM_PANEL : PM_PANEL_BF16;
+    struct run u = {.linear = linear,
+                    .kernels = kernels,
+                    .x = x,
+                    .x_stride = x_stride,
+                    .rows = rows,
+                    .out = out,
+                    .out_stride = out_stride,
+                    .add = mode == PM_LINEAR_ADD,
+                    .panels = (linear->n - 1) / width + 1};
+    int fitting = BLOCK_VALUES / linear->k / ROW_STEP * ROW_STEP;
+    u.block_rows = fitting > ROW_STEP ? fitting : ROW_STEP;
+    u.row_blocks = (rows - 1) / u.block_rows + 1;
+    int threads = pm_pool_threads(pool);
+    int want = threads * JOBS_A_THREAD;
+    u.chunks = u.row_blocks >= want ? 1 : (want - 1) / u.row_blocks + 1;
+    if (threads == 1 || (double)rows * linear->n * linear->k < SMALL_MACS)
+        u.chunks = 1;
+    if (u.chunks > u.panels)
+        u.chunks = u.panels;
+    pm_pool_run(u.chunks * u.row_blocks > 1 ? pool : NULL, run_job, &u, u.chunks * u.row_blocks);
+}
