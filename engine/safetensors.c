@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "engine/weights/half.h"
 
 #define HEADER_LIMIT_BYTES ((uint64_t)64 << 20)
 
@@ -205,19 +206,6 @@ const char *pm_safetensors_metadata(const struct pm_safetensors *file, const cha
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    if (exponent == 0) { /* zero and subnormal: mantissa * 2^-24 */
-        float f = (float)mantissa * 5.9604644775390625e-8f;
-        return sign ? -f : f;
-    }
-    uint32_t bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 static float element_to_float(const struct pm_tensor *t, uint64_t i)
 {
     float f = 0;
@@ -228,10 +216,8 @@ static float element_to_float(const struct pm_tensor *t, uint64_t i)
     uint16_t h;
     memcpy(&h, t->data + 2 * i, sizeof h);
     if (t->dtype == PM_DTYPE_F16)
-        return half_to_float(h);
-    uint32_t bits = (uint32_t)h << 16;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+        return pm_half_to_float(h);
+    return pm_bf16_to_float(h);
 }
 
 int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, int rank,
