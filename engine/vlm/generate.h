@@ -3,6 +3,11 @@
  * which every running sequence has its decode row (and drafts to verify) and the rest of the rows is prefill
  * of the sequences that wait. A request's tokens never depend on what else runs.
  *
+ * Memory: the KV cache is one pool of pages. A sequence starts when its prompt fits; when the pool runs out
+ * later, the youngest sequence gives its pages back, waits, and is computed again from its ids (the same
+ * numbers: rows do not depend on how they are cut). So the oldest one always gets on, and nothing fails that
+ * could run alone.
+ *
  * Ownership: requests are copied, pictures are borrowed until the request's vision part is done (final event
  * at the latest). Events are valid until the next call. Threads: one owner. Errors: PM_EINVAL, PM_ELIMIT
  * (prompt too long: with the numbers), PM_EBUSY (full). */
@@ -13,6 +18,8 @@
 #include "engine/text/sampler.h"
 #include "engine/vlm/model.h"
 #include "engine/vlm/mtp.h"
+
+enum { PM_GENERATE_LOOP_UNIT = 64 };
 
 enum pm_generate_end {
     PM_GENERATE_STOP,   /* an end token, or a stop string */
@@ -43,6 +50,9 @@ struct pm_generate_request {
     const struct pm_grammar *grammar; /* borrowed until the final event; NULL: free text */
     int drafts;                       /* 0..PM_MTP_DRAFTS_MAX from the extra layer, when the model has it */
     bool ignores_eos;                 /* benches and parity: run to max_tokens */
+    /* Ends (as PM_GENERATE_LENGTH) when the last so many generated ids repeat one unit of at most
+     * PM_GENERATE_LOOP_UNIT ids: a model that has lost its way. 0: off, as the reference. */
+    int loop_tokens;
 };
 
 struct pm_generate_event {
@@ -58,6 +68,12 @@ struct pm_generate_event {
     int prompt_tokens, generated_tokens, drafted_tokens, accepted_tokens;
 };
 
+/* What was done since the start, for benches and tests. */
+struct pm_generate_counters {
+    uint64_t vision_slices, passes, rows; /* passes: of the decoder; rows: of all passes */
+    uint64_t pauses;                      /* sequences that gave their cache to an older one */
+};
+
 struct pm_generate;
 
 int pm_generate_new(const struct pm_generate_config *config, struct pm_generate **out, struct pm_error *err);
@@ -65,10 +81,18 @@ void pm_generate_free(struct pm_generate **generate);
 
 int pm_generate_room(const struct pm_generate *generate);
 int pm_generate_running(const struct pm_generate *generate);
+struct pm_generate_counters pm_generate_counters(const struct pm_generate *generate);
+/* Most tokens (prompt and text) that one sequence can have: the model's positions or the cache, whichever is
+ * less. */
+int pm_generate_token_limit(const struct pm_generate *generate);
+/* PM_EINVAL for a request that makes no sense (an id already running, as many placeholders as pictures, ids
+ * outside the vocabulary, a sampling setting), PM_ELIMIT for one that can never fit, PM_EBUSY when full. */
 int pm_generate_admit(struct pm_generate *generate, const struct pm_generate_request *request,
                       struct pm_error *err);
-/* Drops a request at once, without an event. PM_ENOTFOUND. */
+/* Drops a request at once, without an event, whatever it was doing. PM_ENOTFOUND. */
 int pm_generate_cancel(struct pm_generate *generate, uint64_t id, struct pm_error *err);
+/* One slice of work; events_out: [count_out], one for each request that got on. Errors are of the engine as a
+ * whole; what goes wrong with one request is its final event. */
 int pm_generate_step(struct pm_generate *generate, const struct pm_generate_event **events_out,
                      size_t *count_out, struct pm_error *err);
 

@@ -1,0 +1,103 @@
+/* What generate.c (life, admission, steps), generate_sequence.c (one request) and generate_pass.c (one pass
+ * of the decoder) share. */
+#ifndef PM_ENGINE_VLM_GENERATE_INTERNAL_H
+#define PM_ENGINE_VLM_GENERATE_INTERNAL_H
+
+#include "base/mem.h"
+#include "engine/vlm/generate.h"
+
+enum { PM_GEN_SAMPLES = PM_MTP_DRAFTS_MAX + 1 }; /* most new tokens of a sequence in one pass */
+
+/* A picture of the prompt: where its placeholders lie and what the tower made of it. */
+struct pm_gen_image {
+    struct pm_image image; /* borrowed until `embeddings` is there */
+    int first, count;      /* slots */
+    float *embeddings;     /* [count, hidden]; kept until the end: a paused sequence is computed again */
+};
+
+struct pm_gen_seq {
+    uint64_t id;
+    /* ids[0..count): the prompt with its placeholders, then what was generated; the cache holds the first
+     * `computed` of them. What is to be run next is always [computed, count): a prompt, its rest, the token
+     * sampled last, or all of it after a pause. */
+    int32_t *ids;
+    int count, prompt_count, end_count; /* end_count: prompt + max_tokens */
+    int computed;
+    struct pm_kv kv;
+    int32_t (*positions)[3]; /* [prompt_count] */
+    int32_t delta;           /* position of a later slot = slot + delta */
+    struct pm_gen_image *images;
+    int image_count, images_done;
+
+    struct pm_sampling sampling; /* biases owned */
+    char **stop_strings;         /* owned */
+    struct pm_stop stop;
+    struct pm_grammar_state *grammar; /* NULL: free */
+    bool ignores_eos;
+    int loop_tokens, loop_runs[PM_GENERATE_LOOP_UNIT + 1]; /* [u]: ids in a row equal to the one u before */
+
+    int drafts; /* asked for; 0 without an extra layer */
+    int32_t draft[PM_MTP_DRAFTS_MAX];
+    int draft_count;
+
+    /* This pass: rows [first_row, first_row + row_count), the last draft_rows of them drafts. */
+    int first_row, row_count, draft_rows;
+
+    struct pm_token_stream stream;
+    struct pm_buf text; /* all of it */
+    size_t released;    /* bytes that may be shown: no stop string can begin there */
+    size_t shown;       /* bytes that events have shown */
+
+    struct pm_sample samples[PM_GEN_SAMPLES]; /* of this step */
+    int sample_count;
+    bool is_finished;
+    enum pm_generate_end end;
+    struct pm_error error;
+    int drafted, accepted;
+};
+
+struct pm_generate {
+    struct pm_generate_config config;
+    const struct pm_vlm_config *model;
+    struct pm_pool *pool;
+    struct pm_kv_pool *kv_pool;
+    struct pm_vision *vision;
+    struct pm_decoder *decoder;
+    struct pm_mtp *mtp; /* NULL without an extra layer */
+    struct pm_token_trie *trie;
+    int max_rows, prefill_rows;
+
+    struct pm_gen_seq **seqs; /* oldest first */
+    int count;
+    struct pm_gen_seq *picture_of; /* whose picture is in the tower; NULL: none */
+    int slices_in_row;
+
+    struct pm_decoder_row *rows;  /* [max_rows] */
+    struct pm_mtp_row *mtp_rows;  /* [max_rows] */
+    float *scratch;               /* [2 * vocab], the sampler's */
+    float *draft_hidden;          /* [max_running, hidden] */
+    struct pm_gen_seq **drafting; /* [max_running] */
+    uint32_t *mask;               /* [(vocab + 31) / 32] */
+
+    struct pm_generate_event *events; /* [max_running] */
+    struct pm_gen_seq **ended;        /* of the last events: freed by the next call */
+    int ended_count;
+    struct pm_generate_counters counters;
+};
+
+/* ---- generate_sequence.c ---- */
+int pm_gen_seq_new(struct pm_generate *g, const struct pm_generate_request *request, struct pm_gen_seq **out,
+                   struct pm_error *err);
+void pm_gen_seq_free(struct pm_generate *g, struct pm_gen_seq *seq);
+/* The token after seq->ids, by the sequence's own rules, from its logits: appended, its text released, the
+ * sequence ended where it ends. */
+void pm_gen_seq_sample(struct pm_generate *g, struct pm_gen_seq *seq, const float *logits);
+void pm_gen_seq_end(struct pm_generate *g, struct pm_gen_seq *seq, enum pm_generate_end end);
+void pm_gen_seq_fail(struct pm_gen_seq *seq, const struct pm_error *error);
+
+/* ---- generate_pass.c ---- */
+bool pm_gen_pass_has_work(const struct pm_generate *g);
+/* One pass of the decoder over all sequences that can run, sampling, and the drafts for the next pass. */
+int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err);
+
+#endif

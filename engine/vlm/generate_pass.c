@@ -1,0 +1,287 @@
+/* One pass of the decoder: which rows of which sequences, what becomes of their logits, and the drafts of the
+ * extra layer for the next pass.
+ *
+ * With drafts d1..dk behind the token t sampled last, the pass runs t, d1..dk. Row t's logits give the
+ * sequence's own next token s1 by all its rules; when s1 is d1, the row of d1 is what plain decoding would
+ * have run next, and its logits give s2; and so on until the first that differs. What the rows of wrong
+ * drafts left in the cache is overwritten by the rows that come later: nothing looks beyond its own slot. So
+ * drafts change how many passes a text takes and nothing else. */
+#include <string.h>
+
+#include "engine/vlm/generate_internal.h"
+
+#define LEAST_PREFILL 16
+#define START_ROOM    (PM_KV_PAGE_TOKENS / 2) /* tokens beyond its ids that a sequence wants to start with */
+
+static bool is_ready(const struct pm_gen_seq *s)
+{
+    return !s->is_finished && s->images_done == s->image_count;
+}
+
+bool pm_gen_pass_has_work(const struct pm_generate *g)
+{
+    for (int i = 0; i < g->count; i++)
+        if (is_ready(g->seqs[i]))
+            return true;
+    return false;
+}
+
+/* ---- pages ---- */
+
+/* Gives back the pages of the youngest sequence behind `from` that has any. */
+static bool pause_youngest(struct pm_generate *g, int from)
+{
+    for (int i = g->count - 1; i > from; i--) {
+        struct pm_gen_seq *s = g->seqs[i];
+        if (!s->kv.page_count)
+            continue;
+        pm_kv_release(g->kv_pool, &s->kv);
+        s->computed = 0;
+        s->draft_count = 0;
+        g->counters.pauses++;
+        return true;
+    }
+    return false;
+}
+
+static bool can_start(const struct pm_generate *g, const struct pm_gen_seq *s)
+{
+    int used = pm_kv_pool_used(g->kv_pool), free_pages = pm_kv_pool_pages(g->kv_pool) - used;
+    int want = s->count + START_ROOM < s->end_count ? s->count + START_ROOM : s->end_count;
+    return !used || free_pages >= (want + PM_KV_PAGE_TOKENS - 1) / PM_KV_PAGE_TOKENS;
+}
+
+/* Room for that many tokens in the cache of sequence `index`; younger ones make way. False: not now. */
+static bool make_room(struct pm_generate *g, int index, int tokens)
+{
+    struct pm_gen_seq *s = g->seqs[index];
+    while (pm_kv_reserve(g->kv_pool, &s->kv, tokens, NULL))
+        if (!pause_youngest(g, index))
+            return false;
+    return true;
+}
+
+/* ---- rows ---- */
+
+static const float *embedding_at(const struct pm_generate *g, const struct pm_gen_seq *s, int slot)
+{
+    for (int i = 0; i < s->image_count; i++) {
+        const struct pm_gen_image *image = &s->images[i];
+        if (slot >= image->first && slot < image->first + image->count)
+            return image->embeddings + (size_t)(slot - image->first) * (size_t)g->model->text.hidden;
+    }
+    return NULL;
+}
+
+static void position_at(const struct pm_gen_seq *s, int slot, int32_t out[3])
+{
+    for (int k = 0; k < 3; k++)
+        out[k] = slot < s->prompt_count ? s->positions[slot][k] : slot + s->delta;
+}
+
+static void put_rows(struct pm_generate *g, struct pm_gen_seq *s, int at)
+{
+    s->first_row = at;
+    for (int i = 0; i < s->row_count; i++) {
+        struct pm_decoder_row *row = &g->rows[at + i];
+        int slot = s->computed + i;
+        *row = (struct pm_decoder_row){.kv = &s->kv, .slot = slot, .wants_logits = slot >= s->count - 1};
+        row->token = slot < s->count ? s->ids[slot] : s->draft[slot - s->count];
+        if (slot < s->prompt_count)
+            row->embedding = embedding_at(g, s, slot);
+        position_at(s, slot, row->position);
+    }
+}
+
+/* Drafts that may be verified now: never beyond the last token that the sequence may have. */
+static int usable_drafts(const struct pm_gen_seq *s)
+{
+    int most = s->end_count - s->count - 1;
+    return s->draft_count < most ? s->draft_count : most > 0 ? most : 0;
+}
+
+/* Prefill rows of a pass: what the running sequences leave of it, yet enough to get on. */
+static int prefill_rows(const struct pm_generate *g)
+{
+    int rows = g->prefill_rows;
+    for (int i = 0; i < g->count; i++)
+        if (is_ready(g->seqs[i]) && g->seqs[i]->computed == g->seqs[i]->count - 1)
+            rows -= 1 + usable_drafts(g->seqs[i]);
+    int least = g->prefill_rows < LEAST_PREFILL ? g->prefill_rows : LEAST_PREFILL;
+    return rows > least ? rows : least;
+}
+
+/* Chooses the rows of this pass, oldest sequence first: each running one its next token and drafts, then
+ * prompts as far as the prefill rows go. */
+static int plan(struct pm_generate *g)
+{
+    int rows = 0, prefill = prefill_rows(g);
+    bool may_start = true;
+    for (int i = 0; i < g->count; i++) {
+        struct pm_gen_seq *s = g->seqs[i];
+        int need = s->count - s->computed;
+        s->row_count = s->draft_rows = 0;
+        if (!is_ready(s))
+            continue;
+        if (!s->kv.page_count && !(may_start = may_start && can_start(g, s)))
+            continue; /* none overtakes: a long prompt must get its turn */
+        bool is_prefill = need > 1;
+        int take = !is_prefill ? 1 : need < prefill ? need : prefill;
+        int drafts = is_prefill ? 0 : usable_drafts(s);
+        if (!take)
+            continue;
+        /* Drafts are worth nobody's pages. */
+        if (drafts && pm_kv_reserve(g->kv_pool, &s->kv, s->computed + take + drafts, NULL))
+            drafts = 0;
+        if (!drafts && !make_room(g, i, s->computed + take))
+            continue;
+        prefill -= is_prefill ? take : 0;
+        s->row_count = take + drafts;
+        s->draft_rows = drafts;
+        put_rows(g, s, rows);
+        rows += s->row_count;
+    }
+    return rows;
+}
+
+/* ---- what comes out ---- */
+
+/* Samples from the rows that have logits, as long as the drafts hold. Leaves `computed` at the last slot that
+ * holds a token of the sequence. */
+static void take_logits(struct pm_generate *g, struct pm_gen_seq *s)
+{
+    int plain = s->row_count - s->draft_rows, row = s->first_row + plain - 1;
+    s->computed += plain;
+    if (s->computed < s->count)
+        return; /* a prompt that goes on in the next pass */
+    s->drafted += s->draft_rows;
+    pm_gen_seq_sample(g, s, pm_decoder_logits(g->decoder, row));
+    for (int i = 0; i < s->draft_rows && !s->is_finished; i++) {
+        if (s->ids[s->count - 1] != s->draft[i])
+            break;
+        s->accepted++;
+        s->computed++;
+        pm_gen_seq_sample(g, s, pm_decoder_logits(g->decoder, row + 1 + i));
+    }
+    s->draft_count = 0;
+}
+
+/* ---- drafts ---- */
+
+static int32_t best_of(const float *logits, int vocab)
+{
+    int best = 0;
+    for (int i = 1; i < vocab; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    return best;
+}
+
+/* Slots of the extra layer: those that this pass computed, each with the token that followed. */
+static int put_mtp_rows(struct pm_generate *g, struct pm_gen_seq *s, int at)
+{
+    int first = g->rows[s->first_row].slot, n = s->computed - first;
+    for (int i = 0; i < n; i++) {
+        struct pm_mtp_row *row = &g->mtp_rows[at + i];
+        const struct pm_decoder_row *from = &g->rows[s->first_row + i];
+        *row = (struct pm_mtp_row){.kv = &s->kv,
+                                   .slot = from->slot,
+                                   .hidden = pm_decoder_hidden(g->decoder, s->first_row + i),
+                                   .token = s->ids[from->slot + 1]};
+        memcpy(row->position, from->position, sizeof row->position);
+    }
+    bool is_complete = s->computed == s->count - 1;
+    g->mtp_rows[at + n - 1].wants_logits = is_complete && s->end_count - s->count > 1;
+    return n;
+}
+
+/* Keeps what one more draft needs: its token and the hidden state that the next one goes on from. */
+static void keep_draft(struct pm_generate *g, struct pm_gen_seq *s, int row, int keep)
+{
+    size_t hidden = (size_t)g->model->text.hidden;
+    s->draft[s->draft_count++] = best_of(pm_mtp_logits(g->mtp, row), g->model->text.vocab);
+    memcpy(g->draft_hidden + (size_t)keep * hidden, pm_mtp_hidden(g->mtp, row), hidden * sizeof(float));
+}
+
+static bool wants_mtp(const struct pm_gen_seq *s)
+{
+    return s->row_count && s->drafts && !s->is_finished;
+}
+
+/* Fills the extra layer's cache over what was just computed; the last slot gives the first draft. *count_out:
+ * how many sequences g->drafting has. */
+static int first_drafts(struct pm_generate *g, int *count_out, struct pm_error *err)
+{
+    int rows = 0, end = 0;
+    *count_out = 0;
+    for (int i = 0; i < g->count; i++)
+        if (wants_mtp(g->seqs[i]))
+            rows += put_mtp_rows(g, g->seqs[i], rows);
+    if (!rows)
+        return 0;
+    int rc = pm_mtp_run(g->mtp, g->mtp_rows, rows, err);
+    for (int i = 0; !rc && i < g->count; i++) {
+        struct pm_gen_seq *s = g->seqs[i];
+        if (!wants_mtp(s))
+            continue;
+        end += s->computed - g->rows[s->first_row].slot;
+        if (!g->mtp_rows[end - 1].wants_logits)
+            continue;
+        keep_draft(g, s, end - 1, *count_out);
+        g->drafting[(*count_out)++] = s;
+    }
+    return rc;
+}
+
+static int draft(struct pm_generate *g, struct pm_error *err)
+{
+    struct pm_gen_seq **drafting = g->drafting;
+    int count, hidden = g->model->text.hidden;
+    int rc = first_drafts(g, &count, err);
+    while (!rc && count) {
+        int kept = 0;
+        for (int i = 0; i < count; i++) { /* those that want one more */
+            struct pm_gen_seq *s = drafting[i];
+            int slot = s->computed + s->draft_count - 1;
+            if (s->draft_count >= s->drafts || s->end_count - s->count - 1 <= s->draft_count ||
+                pm_kv_reserve(g->kv_pool, &s->kv, slot + 1, NULL))
+                continue;
+            if (kept != i)
+                memcpy(g->draft_hidden + (size_t)kept * (size_t)hidden,
+                       g->draft_hidden + (size_t)i * (size_t)hidden, (size_t)hidden * sizeof(float));
+            struct pm_mtp_row *row = &g->mtp_rows[kept];
+            *row = (struct pm_mtp_row){.kv = &s->kv,
+                                       .slot = slot,
+                                       .hidden = g->draft_hidden + (size_t)kept * (size_t)hidden,
+                                       .token = s->draft[s->draft_count - 1],
+                                       .wants_logits = true};
+            position_at(s, slot, row->position);
+            drafting[kept++] = s;
+        }
+        count = kept;
+        if (count)
+            rc = pm_mtp_run(g->mtp, g->mtp_rows, count, err);
+        for (int i = 0; !rc && i < count; i++)
+            keep_draft(g, drafting[i], i, i);
+    }
+    return rc;
+}
+
+int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
+{
+    int rows = plan(g);
+    if (!rows)
+        return pm_fail(err, PM_EINTERNAL, "%d sequences run and none of them can go on", g->count);
+    int rc = pm_decoder_run(g->decoder, g->rows, rows, err);
+    if (rc)
+        return rc;
+    g->counters.passes++;
+    g->counters.rows += (uint64_t)rows;
+    for (int i = 0; i < g->count; i++)
+        if (g->seqs[i]->row_count)
+            take_logits(g, g->seqs[i]);
+    rc = g->mtp ? draft(g, err) : 0;
+    for (int i = 0; i < g->count; i++)
+        g->seqs[i]->row_count = 0;
+    return rc;
+}
