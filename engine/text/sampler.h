@@ -55,13 +55,15 @@ struct pm_sample {
     float top_logprobs[PM_TOP_LOGPROBS_MAX];
 };
 
-/* Applies the processors in place: scores [vocab]; what is removed becomes -INFINITY. mask: NULL or one bit
- * an id. The parity test calls this; pm_sampler_pick does both. scratch: [vocab] floats. */
+/* Applies the processors in place: scores [vocab]; what is removed becomes -INFINITY, NaN too. mask: NULL or
+ * one bit an id. Temperature 0 leaves the scale as it is here. The parity test calls this; pm_sampler_pick
+ * does both. scratch: [vocab] floats. */
 void pm_sampler_process(const struct pm_sampling *sampling, const struct pm_history *history,
                         const uint32_t *mask, float *scores, int vocab, float *scratch);
 
 /* The next token. logits [vocab] are kept; index: how many tokens were generated before. scratch: [2 * vocab]
- * floats. Greedy without processors touches the logits once. */
+ * floats. Greedy without processors touches the logits once. Where the processors leave nothing (a mask and
+ * an n-gram rule that exclude each other), the mask alone decides, greedily. */
 void pm_sampler_pick(const struct pm_sampling *sampling, const struct pm_history *history,
                      const uint32_t *mask, const float *logits, int vocab, int index, float *scratch,
                      struct pm_sample *out);
@@ -75,7 +77,8 @@ struct pm_stop {
     size_t count;
 };
 /* text: all so far. Returns true when a stop string begins at *cut_out (the text ends there); else *cut_out
- * is how many bytes may be released. from: bytes already searched. */
+ * is how many bytes may be released. from: bytes already searched. Of several the one that is complete first
+ * counts (at the same end: the longest), so that the result does not depend on how the text was cut up. */
 bool pm_stop_find(const struct pm_stop *stop, const char *text, size_t bytes, size_t from, size_t *cut_out);
 
 #endif
