@@ -70,6 +70,7 @@ struct parity_kind {
 
 /* Kinds, one file (or a few) each. */
 extern const struct parity_kind parity_ppocr;
+extern const struct parity_kind parity_preprocess; /* of the reader models: preprocess.c */
 
 /* Network checks of ppocr (ppocr_network.c), rows of parity_ppocr's table. */
 int parity_det_network(const struct parity_case *c, struct parity_verdict *v, struct pm_error *err);
