@@ -25,6 +25,7 @@ struct pm_decoder_row {
 
 struct pm_decoder;
 
+/* NULL when memory is out. */
 struct pm_decoder *pm_decoder_new(const struct pm_vlm_model *model, const struct pm_kernels *kernels,
                                   struct pm_pool *pool, struct pm_kv_pool *kv_pool, int max_rows);
 void pm_decoder_free(struct pm_decoder **decoder);

@@ -27,6 +27,7 @@ struct pm_mtp_row {
 
 struct pm_mtp;
 
+/* The model must have the layer. NULL when memory is out. */
 struct pm_mtp *pm_mtp_new(const struct pm_vlm_model *model, const struct pm_kernels *kernels,
                           struct pm_pool *pool, struct pm_kv_pool *kv_pool, int max_rows);
 void pm_mtp_free(struct pm_mtp **mtp);

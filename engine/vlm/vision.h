@@ -11,11 +11,12 @@
 #include "engine/vlm/model.h"
 
 /* Called with what the tower has computed, for parity tests: name as in the goldens ("vision.blocks.3"),
- * values [rows, columns] f32. NULL in production. */
+ * values [rows, columns] f32. One name may come in several pieces, rows in order. NULL in production. */
 typedef void (*pm_probe)(void *ctx, const char *name, const float *values, int rows, int columns);
 
 struct pm_vision; /* scratch and the state of one picture under way */
 
+/* NULL when memory is out. */
 struct pm_vision *pm_vision_new(const struct pm_vlm_model *model, const struct pm_kernels *kernels,
                                 struct pm_pool *pool);
 void pm_vision_free(struct pm_vision **vision);
