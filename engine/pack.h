@@ -88,8 +88,4 @@ int pm_pack_writer_append(struct pm_pack_writer *w, const void *data, size_t byt
 int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struct pm_error *err);
 void pm_pack_writer_free(struct pm_pack_writer **w); /* removes the temporary file of an unfinished one */
 
-/* `pagemill model pack SRC_DIR -o OUT_DIR`: recognises the kind of model in src_dir, writes its packed files,
- * manifest and side files into out_dir (created). PM_EUNSUPPORTED when no family knows the folder. */
-int pm_pack_build(const char *src_dir, const char *out_dir, struct pm_error *err);
-
 #endif

@@ -1,23 +1,63 @@
-#include "engine/pack.h"
+#include "engine/pack_build.h"
 
+#include <stddef.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "engine/ppocr/pack.h"
 
-/* The model families that can be packed: has(src_dir) looks at names only, build does the work. */
-static const struct {
-    int (*has)(const char *src_dir);
-    int (*build)(const char *src_dir, const char *out_dir, struct pm_error *err);
-} families[] = {
-    {pm_ppocr_pack_has, pm_ppocr_pack_build},
-};
+static const char *const precisions[] = {[PM_PRECISION_F32] = "f32", [PM_PRECISION_BF16] = "bf16"};
 
-int pm_pack_build(const char *src_dir, const char *out_dir, struct pm_error *err)
+static int read_precision(const char *name, enum pm_precision *out, struct pm_error *err)
 {
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (families[i].has(src_dir))
-            return families[i].build(src_dir, out_dir, err);
-    return pm_fail(
-        err, PM_EUNSUPPORTED,
-        "%s: no model that can be packed: expected det.safetensors, rec.safetensors, cls.safetensors and "
-        "rec_characters.txt (ppocr)",
-        src_dir);
+    *out = PM_PRECISION_BF16;
+    for (size_t i = 0; name && i < sizeof precisions / sizeof *precisions; i++)
+        if (!strcmp(name, precisions[i])) {
+            *out = (enum pm_precision)i;
+            return 0;
+        }
+    return name ? pm_fail(err, PM_EINVAL, "there is no precision \"%.40s\"; there are bf16 and f32", name)
+                : 0;
+}
+
+int pm_pack_build_precision(const char *name, struct pm_error *err)
+{
+    enum pm_precision precision;
+    return read_precision(name, &precision, err);
+}
+
+/* PP-OCR is known by the names of its files; everything else is for engine/weights to recognise. */
+int pm_pack_build_name(const char *source, char **name_out, struct pm_error *err)
+{
+    if (pm_ppocr_pack_has(source)) {
+        *name_out = pm_xstrdup("fast");
+        return 0;
+    }
+    return pm_glm_ocr_name(source, name_out, err);
+}
+
+int pm_pack_build(const char *source, const char *out_dir, const struct pm_pack_build_options *options,
+                  struct pm_error *err)
+{
+    static const struct pm_pack_build_options none;
+    const struct pm_pack_build_options *o = options ? options : &none;
+    struct pm_glm_ocr_pack_options glm = {
+        .source = source, .name = o->name, .progress = o->progress, .progress_ctx = o->progress_ctx};
+    struct pm_weights *weights;
+    int rc = read_precision(o->precision, &glm.precision, err);
+    if (rc)
+        return rc;
+    if (pm_ppocr_pack_has(source))
+        return o->name && strcmp(o->name, "fast")
+                   ? pm_fail(err, PM_EINVAL, "a PP-OCR model is always named \"fast\", not \"%.80s\"",
+                             o->name)
+                   : pm_ppocr_pack_build(source, out_dir, err);
+    rc = pm_weights_open(source, &weights, err);
+    if (rc)
+        return rc;
+    rc = pm_glm_ocr_pack(weights, out_dir, &glm, err);
+    pm_weights_close(&weights);
+    return rc;
 }

@@ -9,7 +9,7 @@
 #include "client/cli/locate.h"
 #include "engine/manifest.h"
 #include "engine/pack.h"
-#include "engine/ppocr/pack.h"
+#include "engine/pack_build.h"
 
 struct settings {
     const char *out, *models;
@@ -101,16 +101,7 @@ static int verify(const char *path)
 static int pack(const char *source, const char *out)
 {
     struct pm_error err;
-    int rc = 0;
-    if (!pm_fs_is_dir(source))
-        rc = pm_fail(&err, PM_ENOTFOUND, "%s is not a folder", source);
-    else if (!pm_ppocr_pack_has(source))
-        rc = pm_fail(&err, PM_EUNSUPPORTED,
-                     "%s holds no model that can be packed (PP-OCR: det.safetensors, rec.safetensors, "
-                     "cls.safetensors, rec_characters.txt)",
-                     source);
-    else
-        rc = pm_ppocr_pack_build(source, out, &err);
+    int rc = pm_pack_build(source, out, NULL, &err);
     if (rc)
         pm_cli_error("%s", err.text);
     return rc ? PM_EXIT_FAILED : PM_EXIT_OK;
