@@ -33,7 +33,8 @@ bool pm_tokenizer_is_special(const struct pm_tokenizer *tokenizer, int32_t id);
 const uint8_t *pm_tokenizer_bytes(const struct pm_tokenizer *tokenizer, int32_t id, size_t *bytes_out);
 
 /* Text to ids. parse_special: added tokens in the text become their ids (templates); false: they are plain
- * text (what a user wrote). *ids_out: [*count_out], free(). */
+ * text (what a user wrote). Bytes that are not UTF-8 are read as U+FFFD, one for each maximal broken part.
+ * *ids_out: [*count_out], free(). */
 int pm_tokenizer_encode(const struct pm_tokenizer *tokenizer, const char *text, size_t bytes,
                         bool parse_special, int32_t **ids_out, size_t *count_out, struct pm_error *err);
 
@@ -41,14 +42,14 @@ int pm_tokenizer_encode(const struct pm_tokenizer *tokenizer, const char *text, 
 int pm_tokenizer_decode(const struct pm_tokenizer *tokenizer, const int32_t *ids, size_t count,
                         bool skip_special, char **text_out, size_t *bytes_out, struct pm_error *err);
 
-/* One id at a time: what each id releases. A character that is not complete yet is held back;
- * zero-initialise. */
+/* One id at a time: what each id releases. Text that ends within a character is held back, the whole id's
+ * text with it, until it no longer ends with U+FFFD (as the reference's stream does); zero-initialise. */
 struct pm_token_stream {
-    uint8_t pending[4];
+    uint8_t pending[1000]; /* more than this is released as it is */
     int pending_bytes;
 };
-/* Appends what id releases to out (>= 4 + the longest token); returns the bytes written. finish: releases
- * what is still held back as U+FFFD. */
+/* Appends what id releases to out; an unknown id releases nothing. finish: releases what is still held back,
+ * with U+FFFD for what is incomplete. */
 struct pm_buf;
 void pm_token_stream_add(struct pm_token_stream *stream, const struct pm_tokenizer *tokenizer, int32_t id,
                          bool skip_special, struct pm_buf *out);
