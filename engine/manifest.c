@@ -119,19 +119,18 @@ int pm_model_file(const struct pm_model_manifest *manifest, const char *role, ch
     return rc;
 }
 
-int pm_model_list(const char *models_dir, char ***dirs_out, size_t *count_out, struct pm_error *err)
+/* Appends the model folders below one folder, sorted. */
+static int list_folder(const char *folder, char ***dirs, size_t *count, struct pm_error *err)
 {
     struct dirent **entries = NULL;
-    int n = scandir(models_dir, &entries, NULL, alphasort);
-    *dirs_out = NULL;
-    *count_out = 0;
+    int n = scandir(folder, &entries, NULL, alphasort);
     if (n < 0)
-        return pm_fail_errno(err, "cannot look for models in %s", models_dir);
-    char **dirs = pm_xalloc(((size_t)n + 1) * sizeof *dirs);
+        return pm_fail_errno(err, "cannot look for models in %s", folder);
+    *dirs = pm_xrealloc(*dirs, (*count + (size_t)n + 1) * sizeof **dirs);
     for (int i = 0; i < n; i++) {
-        char *dir = pm_fs_join(models_dir, entries[i]->d_name), *path = pm_fs_join(dir, MANIFEST);
+        char *dir = pm_fs_join(folder, entries[i]->d_name), *path = pm_fs_join(dir, MANIFEST);
         if (entries[i]->d_name[0] != '.' && pm_fs_is_file(path)) {
-            dirs[(*count_out)++] = dir;
+            (*dirs)[(*count)++] = dir;
             dir = NULL;
         }
         free(dir);
@@ -139,17 +138,38 @@ int pm_model_list(const char *models_dir, char ***dirs_out, size_t *count_out, s
         free(entries[i]);
     }
     free(entries);
-    *dirs_out = dirs;
     return 0;
 }
 
-int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,
-                  struct pm_error *err)
+int pm_model_list(const char *models, char ***dirs_out, size_t *count_out, struct pm_error *err)
+{
+    int rc = 0, looked = 0;
+    char *copy = pm_xstrdup(models), *rest = copy, *folder;
+    *dirs_out = NULL;
+    *count_out = 0;
+    while ((folder = strsep(&rest, ":"))) {
+        struct pm_error one = {0};
+        if (!*folder)
+            continue;
+        int bad = list_folder(folder, dirs_out, count_out, &one);
+        looked += !bad;
+        if (bad && !rc)
+            rc = pm_fail(err, bad, "%s", one.text);
+    }
+    free(copy);
+    /* A folder of several that is gone hides nothing of the others. */
+    if (looked)
+        return 0;
+    return rc ? rc : pm_fail(err, PM_ENOTFOUND, "no folder of models is given");
+}
+
+static int find(const char *models, bool (*is_wanted)(const struct pm_model_manifest *, const char *),
+                const char *what, const char *word, struct pm_model_manifest *out, struct pm_error *err)
 {
     char **dirs;
     size_t count;
     *out = (struct pm_model_manifest){0};
-    int rc = pm_model_list(models_dir, &dirs, &count, err);
+    int rc = pm_model_list(models, &dirs, &count, err);
     if (rc)
         return rc;
     struct pm_buf seen = {0};
@@ -161,7 +181,7 @@ int pm_model_find(const char *models_dir, const char *name, struct pm_model_mani
         int bad = is_found ? 0 : pm_model_manifest_read(dirs[i], out, &one);
         if (bad) {
             problem = one;
-        } else if (!is_found && !strcmp(out->name, name)) {
+        } else if (!is_found && is_wanted(out, word)) {
             is_found = true;
         } else if (!is_found) {
             pm_buf_printf(&seen, "%s%s", seen.size ? ", " : "", out->name);
@@ -171,10 +191,31 @@ int pm_model_find(const char *models_dir, const char *name, struct pm_model_mani
     }
     free(dirs);
     if (!is_found && problem.code)
-        rc = pm_fail(err, problem.code, "no usable model for reader \"%s\": %s", name, problem.text);
+        rc = pm_fail(err, problem.code, "no usable model %s \"%s\": %s", what, word, problem.text);
     else if (!is_found)
-        rc = pm_fail(err, PM_ENOTFOUND, "no model for reader \"%s\" in %s (%s%s)", name, models_dir,
+        rc = pm_fail(err, PM_ENOTFOUND, "no model %s \"%s\" in %s (%s%s)", what, word, models,
                      seen.size ? "there is: " : "no model is there", seen.size ? (char *)seen.data : "");
     pm_buf_free(&seen);
     return rc;
+}
+
+static bool has_name(const struct pm_model_manifest *manifest, const char *name)
+{
+    return !strcmp(manifest->name, name);
+}
+
+static bool has_family(const struct pm_model_manifest *manifest, const char *family)
+{
+    return !strcmp(manifest->family, family);
+}
+
+int pm_model_find(const char *models, const char *name, struct pm_model_manifest *out, struct pm_error *err)
+{
+    return find(models, has_name, "for reader", name, out, err);
+}
+
+int pm_model_find_family(const char *models, const char *family, struct pm_model_manifest *out,
+                         struct pm_error *err)
+{
+    return find(models, has_family, "of the family", family, out, err);
 }

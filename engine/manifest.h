@@ -4,6 +4,9 @@
  *   { "name": "fast", "family": "ppocr", "region": "line", "tasks": ["text"], ... family's own keys ... }
  *
  * Models live in a folder of folders: MODELS/ppocr/pagemill.json. A reader is named by the manifest's "name".
+ * Where this header says `models`, it takes several such folders, separated by ':', searched in this order:
+ * what a user added, then what came with the program. The first model of a name counts.
+ *
  * Ownership: the caller's; release with pm_model_manifest_free. Threads: reentrant. */
 #ifndef PM_ENGINE_MANIFEST_H
 #define PM_ENGINE_MANIFEST_H
@@ -20,8 +23,9 @@ struct pm_model_manifest {
     char *json;     /* the whole file, NUL-terminated, for the family */
 };
 
-/* The folders below models_dir that have a pagemill.json, sorted. Caller frees each and the list. */
-int pm_model_list(const char *models_dir, char ***dirs_out, size_t *count_out, struct pm_error *err);
+/* The model folders, sorted within each folder of models. One that cannot be read is passed over unless none
+ * can. Caller frees each and the list. */
+int pm_model_list(const char *models, char ***dirs_out, size_t *count_out, struct pm_error *err);
 /* Reads DIR/pagemill.json. PM_ENOTFOUND, PM_EFORMAT (file and key named). */
 int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err);
 void pm_model_manifest_free(struct pm_model_manifest *manifest);
@@ -30,8 +34,10 @@ void pm_model_manifest_free(struct pm_model_manifest *manifest);
 int pm_model_file(const struct pm_model_manifest *manifest, const char *role, char **path_out,
                   struct pm_error *err);
 
-/* Finds the model of that reader name under models_dir; PM_ENOTFOUND lists the names that are there. */
-int pm_model_find(const char *models_dir, const char *name, struct pm_model_manifest *out,
-                  struct pm_error *err);
+/* Finds the model of that reader name; PM_ENOTFOUND lists the names that are there. */
+int pm_model_find(const char *models, const char *name, struct pm_model_manifest *out, struct pm_error *err);
+/* The first model of that family ("ppocr": layout detection works with its networks). */
+int pm_model_find_family(const char *models, const char *family, struct pm_model_manifest *out,
+                         struct pm_error *err);
 
 #endif

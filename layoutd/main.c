@@ -11,16 +11,17 @@
 
 struct settings {
     struct pm_peer_settings peer;
-    const char *model, *decode;
+    const char *model, *models, *decode;
     uint32_t threads;
 };
 static const struct pm_option options[] = {
     {"model", 0, PM_OPTION_NEED_TEXT, "DIR",
-     "The folder of the text detector and line classifier (models/ppocr). Manifests of other readers are "
-     "looked for beside it: a reader whose manifest says \"region\": \"block\" gets one crop a region "
-     "instead "
-     "of one a line.",
-     offsetof(struct settings, model), 0, 0},
+     "The folder of the text detector and line classifier (models/ppocr).", offsetof(struct settings, model),
+     0, 0},
+    {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
+     "Where manifests of readers are looked for: a reader whose manifest says \"region\": \"block\" gets one "
+     "crop a region instead of one a line. Default: the folder that holds that of --model.",
+     offsetof(struct settings, models), 0, 0},
     {"threads", 0, PM_OPTION_UINT, "N",
      "Compute threads of the detector. Default: 1; workers use the other cores.",
      offsetof(struct settings, threads), 1, 1024},
@@ -71,7 +72,7 @@ static int serve(const struct settings *s, struct networks *networks, struct pm_
     struct pm_peer_config peer_config = pm_peer_config_of(&s->peer, PM_ROLE_LAYOUTD);
     struct pm_peer *peer = NULL;
     char *decode = s->decode ? pm_xstrdup(s->decode) : pm_decode_default_program(),
-         *models = parent_of(s->model);
+         *models = s->models ? pm_xstrdup(s->models) : parent_of(s->model);
     struct pm_layoutd_config config = {
         .decode_program = decode, .models_dir = models, .tools = {detect, is_turned, networks, NULL, NULL}};
     int rc = pm_peer_open(&peer_config, &peer, err);

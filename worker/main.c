@@ -11,8 +11,8 @@ struct settings {
     uint32_t threads;
 };
 static const struct pm_option options[] = {
-    {"models", 0, PM_OPTION_NEED_TEXT, "DIR",
-     "The folder of model folders; the reader is the one whose pagemill.json has its name.",
+    {"models", 0, PM_OPTION_NEED_TEXT, "DIR[:DIR...]",
+     "The folders of model folders; the reader is the first whose pagemill.json has its name.",
      offsetof(struct settings, models), 0, 0},
     {"reader", 0, PM_OPTION_TEXT, "NAME", "The reader to serve. Default: fast.",
      offsetof(struct settings, reader), 0, 0},

@@ -27,7 +27,7 @@ static const char about[] = "Turns PDF files, scans and photos into Markdown, JS
 static const char more[] =
     "EXIT STATUS\n 0    all is well, all documents were read\n 1    some document, or the command, failed\n"
     " 2    wrong usage\n 3    no fleet is running\n 130  interrupted\n"
-    "\fENVIRONMENT\nPAGEMILL_SOCKET is the fleet's socket, PAGEMILL_MODELS the models folder. "
+    "\fENVIRONMENT\nPAGEMILL_SOCKET is the fleet's socket, PAGEMILL_MODELS the folder of your own models. "
     "XDG_RUNTIME_DIR, "
     "XDG_STATE_HOME, TMPDIR, NO_COLOR and TERM are respected.\n"
     "\fEXAMPLES\n pagemill parse scan.pdf -o out/\n pagemill up --config pagemill.yaml\n"

@@ -1,148 +1,77 @@
-/* pagemill model: weights and models. */
-#include <dirent.h>
+/* pagemill model: weights and models. One function a verb (cmd_model.h). */
+#include "client/cli/cmd_model.h"
+
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
-#include "base/mem.h"
 #include "client/cli/cli.h"
-#include "client/cli/locate.h"
-#include "engine/manifest.h"
-#include "engine/pack.h"
-#include "engine/pack_build.h"
 
-struct settings {
-    const char *out, *models;
-};
+#define AT(field) offsetof(struct pm_model_settings, field)
 static const struct pm_option options[] = {
-    {"output", 'o', PM_OPTION_TEXT, "OUT", "pack: the model folder to make.", offsetof(struct settings, out),
-     0, 0},
-    {"models", 0, PM_OPTION_TEXT, "DIR",
-     "The folder of models. Default: $PAGEMILL_MODELS, else the installed ones.",
-     offsetof(struct settings, models), 0, 0},
+    {"name", 'n', PM_OPTION_TEXT, "NAME", "add, pack: the name of the reader. Default: that of the source.",
+     AT(name), 0, 0},
+    {"precision", 'p', PM_OPTION_TEXT, "WORD",
+     "add, pack: what the model computes in: bf16 (the default), or f32, the reference, of twice the size.",
+     AT(precision), 0, 0},
+    {"replace", 0, PM_OPTION_FLAG, NULL, "add: put the model in the place of the one that has the name.",
+     AT(replaces), 0, 0},
+    {"output", 'o', PM_OPTION_TEXT, "OUT", "pack: the model folder to make.", AT(out), 0, 0},
+    {"json", 0, PM_OPTION_FLAG, NULL, "list, show: as JSON.", AT(is_json), 0, 0},
+    {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
+     "The folders of models; add and remove work on the first. Default: your own ($PAGEMILL_MODELS, else "
+     "$XDG_DATA_HOME/pagemill/models, else ~/.local/share/pagemill/models), then /var/lib/pagemill/models, "
+     "where "
+     "root's are, then those that came with the program.",
+     AT(models), 0, 0},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, NULL};
 
-static int list(const char *models_dir)
+static int usage(const char *text)
 {
-    struct pm_error err;
-    size_t count;
-    char **dirs;
+    pm_cli_error("model: usage: pagemill model %s", text);
+    return PM_EXIT_USAGE;
+}
+
+static int each(const struct pm_model_settings *s, const struct pm_arguments *arguments,
+                int (*act)(const struct pm_model_settings *s, const char *what))
+{
     int code = PM_EXIT_OK;
-    if (pm_model_list(models_dir, &dirs, &count, &err)) {
-        pm_cli_error("%s", err.text);
-        return PM_EXIT_FAILED;
-    }
-    for (size_t i = 0; i < count; i++) {
-        struct pm_model_manifest manifest;
-        if (pm_model_manifest_read(dirs[i], &manifest, &err)) {
-            pm_cli_error("%s", err.text);
-            code = PM_EXIT_FAILED;
-        } else {
-            printf("%-12s %-10s %-6s %s\n", manifest.name, manifest.family,
-                   manifest.region_kind == PM_REGION_LINE ? "lines" : "blocks", dirs[i]);
-            pm_model_manifest_free(&manifest);
-        }
-        free(dirs[i]);
-    }
-    if (!count)
-        pm_cli_error("there are no models in %s", models_dir);
-    free(dirs);
-    return code;
-}
-
-static bool is_packed(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 4 && !strcmp(name + n - 4, ".pmw");
-}
-
-static int verify_file(const char *path)
-{
-    struct pm_error err;
-    int rc = pm_pack_verify(path, &err);
-    if (rc)
-        pm_cli_error("%s", err.text);
-    else
-        printf("%s: ok\n", path);
-    return rc ? PM_EXIT_FAILED : PM_EXIT_OK;
-}
-
-/* A file, or all packed files of a folder. */
-static int verify(const char *path)
-{
-    struct dirent **entries = NULL;
-    int code = PM_EXIT_OK, found = 0;
-    if (!pm_fs_is_dir(path))
-        return verify_file(path);
-    int n = scandir(path, &entries, NULL, alphasort);
-    for (int i = 0; i < n; i++) {
-        char *file = pm_fs_join(path, entries[i]->d_name);
-        if (is_packed(entries[i]->d_name)) {
-            found++;
-            if (verify_file(file))
-                code = PM_EXIT_FAILED;
-        } else if (entries[i]->d_name[0] != '.' && pm_fs_is_dir(file)) {
-            int below = verify(file);
-            code = below ? below : code;
-            found++;
-        }
-        free(file);
-        free(entries[i]);
-    }
-    free(entries);
-    if (!found) {
-        pm_cli_error("%s: no packed weights here", path);
-        code = PM_EXIT_FAILED;
+    for (size_t i = 1; i < arguments->count; i++) {
+        int one = act(s, arguments->items[i]);
+        code = one ? one : code;
     }
     return code;
 }
 
-static int pack(const char *source, const char *out)
+static int run_verb(const struct pm_model_settings *s, const struct pm_arguments *arguments)
 {
-    struct pm_error err;
-    int rc = pm_pack_build(source, out, NULL, &err);
-    if (rc)
-        pm_cli_error("%s", err.text);
-    return rc ? PM_EXIT_FAILED : PM_EXIT_OK;
-}
-
-static int run_verb(const struct settings *s, const struct pm_arguments *arguments)
-{
+    static const char *const verbs[] = {"add", "list", "show", "verify", "remove", "pack", NULL};
     const char *verb = arguments->items[0];
-    size_t paths = arguments->count - 1;
-    char *models = NULL;
-    struct pm_error err;
-    if (!strcmp(verb, "pack")) {
-        if (paths == 1 && s->out)
-            return pack(arguments->items[1], s->out);
-        pm_cli_error("model: usage: pagemill model pack SRC -o OUT");
-        return PM_EXIT_USAGE;
-    }
-    bool is_list = !strcmp(verb, "list"), is_verify = !strcmp(verb, "verify");
-    if ((!is_list && !is_verify) || (is_list && paths)) {
-        pm_cli_error(
-            "model: the verbs are list, verify [PATH...] and pack SRC -o OUT; see pagemill model --help");
-        return PM_EXIT_USAGE;
-    }
-    int code = PM_EXIT_OK;
-    for (size_t i = 1; i <= paths; i++)
-        if (verify(arguments->items[i]))
-            code = PM_EXIT_FAILED;
-    if (paths)
-        return code;
-    if (pm_locate_models(s->models, &models, &err)) {
-        pm_cli_error("%s", err.text);
-        return PM_EXIT_FAILED;
-    }
-    code = is_list ? list(models) : verify(models);
-    free(models);
-    return code;
+    size_t count = arguments->count - 1;
+    if (!strcmp(verb, "add"))
+        return count == 1 ? pm_cli_model_add(s, arguments->items[1])
+                          : usage("add PATH [--name NAME] [--precision bf16|f32] [--replace]");
+    if (!strcmp(verb, "pack"))
+        return count == 1 && s->out ? pm_cli_model_pack(s, arguments->items[1]) : usage("pack SRC -o OUT");
+    if (!strcmp(verb, "list"))
+        return count ? usage("list [--json]") : pm_cli_model_list(s);
+    if (!strcmp(verb, "show"))
+        return count ? each(s, arguments, pm_cli_model_show) : usage("show NAME... [--json]");
+    if (!strcmp(verb, "remove"))
+        return count ? each(s, arguments, pm_cli_model_remove) : usage("remove NAME...");
+    if (!strcmp(verb, "verify"))
+        return count ? each(s, arguments, pm_cli_model_verify) : pm_cli_model_verify(s, NULL);
+    const char *near = pm_options_nearest(verb, verbs);
+    pm_cli_error(
+        "model: there is no verb \"%s\"%s%s%s; the verbs are add, list, show, verify, remove and pack", verb,
+        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return PM_EXIT_USAGE;
 }
 
 static int run(const struct pm_command *command, int argc, char **argv)
 {
-    struct settings s = {0};
+    struct pm_model_settings s = {0};
     struct pm_arguments arguments;
     int code = pm_cli_begin(command, argc, argv, &s, &arguments);
     if (code < 0)
@@ -156,19 +85,35 @@ const struct pm_command pm_command_model = {
     .run = run,
     .usage =
         {.name = "pagemill model",
-         .arguments = "list | verify [PATH...] | pack SRC",
-         .summary = "list, check and pack models",
+         .arguments = "add PATH | list | show NAME... | verify [NAME|PATH]... | remove NAME... | pack SRC",
+         .summary = "add, list, show, check and remove models",
          .about =
-             "list shows the models that are installed: the name for --reader, the family that runs it, and "
-             "whether it "
-             "reads lines or blocks.\n"
+             "add makes a reader of published weights: a folder of safetensors (one file or shards), an MLX "
+             "folder, a GGUF file with its mmproj beside it, or one such file. Everything is checked, the "
+             "weights are written once more in the layout that is mapped, not loaded, and the source is not "
+             "needed any more. LoRA adapters must be merged into their model first. `pagemill parse --reader "
+             "NAME` reads with it.\n"
              "\n"
-             "verify compares packed weight files with their checksums: the named files and folders, or all "
-             "models.\n"
+             "list shows the models that are there: the name for --reader, the family that runs it, whether "
+             "it reads lines or blocks, its size, and its folder.\n"
              "\n"
-             "pack turns a folder of safetensors weights into a model folder whose weights are mapped, not "
-             "loaded.\n",
-         .more = "EXIT STATUS\n 0    all is well\n 1    a model is missing or damaged\n 2    wrong usage\n",
+             "show tells what is known of a model: sizes, parameters, precision, tasks and prompts, where it "
+             "came from, licence.\n"
+             "\n"
+             "verify compares packed weight files with their checksums: those of the named models, files and "
+             "folders, or of all models.\n"
+             "\n"
+             "remove deletes a model that was added. It refuses those that came with the program, and one "
+             "that a process is reading with.\n"
+             "\n"
+             "pack does what add does, into a folder of your choice.\n",
+         .more =
+             "EXIT STATUS\n 0    all is well\n 1    a model is missing, damaged or refused\n 2    wrong "
+             "usage\n"
+             "\fENVIRONMENT\nPAGEMILL_MODELS is the folder of your own models (or several, separated by "
+             "':'; add works on the first).\n"
+             "\fEXAMPLES\n pagemill model add ~/Downloads/GLM-OCR --name glm-ocr\n"
+             " pagemill model add glm-ocr-Q4_K_M.gguf\n pagemill parse scan.pdf --reader glm-ocr -o out/\n",
          .tables = tables,
          .least = 1,
          .most = UINT32_MAX},

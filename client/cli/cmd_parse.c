@@ -19,8 +19,8 @@ static const struct pm_option own_options[] = {
     {"workers", 'w', PM_OPTION_UINT, "N",
      "Worker processes; each reads with one thread. Default: one a core.", offsetof(struct settings, workers),
      1, 1024},
-    {"models", 0, PM_OPTION_TEXT, "DIR",
-     "The folder of models. Default: $PAGEMILL_MODELS, else the ones that were installed.",
+    {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
+     "The folders of models. Default: those of `pagemill model add` and the installed ones.",
      offsetof(struct settings, models), 0, 0},
     {"log", 0, PM_OPTION_TEXT, "FILE",
      "Append what the fleet's processes log to this file. Default: dropped.", offsetof(struct settings, log),
@@ -131,7 +131,8 @@ const struct pm_command pm_command_parse = {
              "EXIT STATUS\n 0    everything was read\n 1    some document failed, in whole or in part\n 2    "
              "wrong usage\n"
              " 130  interrupted by Ctrl-C or SIGTERM (a second one ends at once)\n"
-             "\fENVIRONMENT\nPAGEMILL_MODELS is the models folder. NO_COLOR and TERM=dumb are respected. "
+             "\fENVIRONMENT\nPAGEMILL_MODELS is the folder of your own models. NO_COLOR and TERM=dumb are "
+             "respected. "
              "TMPDIR holds the "
              "journal and the source files while they are read; /dev/shm, or XDG_RUNTIME_DIR, holds page "
              "pictures.\n"

@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "base/supervise.h"
 #include "client/cli/locate.h"
+#include "engine/manifest.h"
 
 #define GIVE_UP_AFTER    10
 #define STOP_PATIENCE_US 2000000 /* services after SIGTERM, before SIGKILL */
@@ -135,6 +136,24 @@ static int add_broker(struct run *r, struct pm_error *err)
     return rc;
 }
 
+/* Layout detection works with the networks of the line reader. */
+static int put_layoutd(const struct pm_fleet *f, struct arguments *a, struct pm_error *err)
+{
+    char *decoder = NULL;
+    struct pm_model_manifest model;
+    int rc = pm_model_find_family(f->models, "ppocr", &model, err);
+    if (!rc) {
+        put_pair(a, "--model", model.dir);
+        put_pair(a, "--models", f->models);
+        rc = pm_locate_program("pagemill-decode", &decoder, err);
+    }
+    if (!rc)
+        put_pair(a, "--decode", decoder);
+    free(decoder);
+    pm_model_manifest_free(&model);
+    return rc;
+}
+
 static int add_kind(struct run *r, const char *program, const char *kind, uint32_t count,
                     struct pm_error *err)
 {
@@ -149,18 +168,13 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
         put_pair(&a, "--name", name);
         put_pair(&a, "--log-level", f->log_level);
         if (!strcmp(kind, "worker")) {
-            put_pair(&a, "--models", f->models_dir);
+            put_pair(&a, "--models", f->models);
             put_pair(&a, "--reader", f->reader);
             put_number(&a, "--threads", f->threads);
             if (f->credit)
                 put_number(&a, "--credit", f->credit);
         } else if (!strcmp(kind, "layoutd")) {
-            char *decoder = NULL, *model = pm_fs_join(f->models_dir, "ppocr");
-            put_pair(&a, "--model", model);
-            if (!(rc = pm_locate_program("pagemill-decode", &decoder, err)))
-                put_pair(&a, "--decode", decoder);
-            free(decoder);
-            free(model);
+            rc = put_layoutd(f, &a, err);
         }
         int added = add_service(r, program, name, &a, f->keep_fds, f->keep_count, NULL, err);
         rc = rc ? rc : added;

@@ -17,7 +17,7 @@
 #include "base/error.h"
 
 struct pm_fleet { /* strings borrowed */
-    const char *run_dir, *state_dir, *pixel_dir, *models_dir;
+    const char *run_dir, *state_dir, *pixel_dir, *models;
     const char *reader;
     const char *log_level;
     uint32_t workers, layouts, threads; /* threads: of one worker */

@@ -54,28 +54,84 @@ int pm_locate_program(const char *name, char **out, struct pm_error *err)
     return rc;
 }
 
-int pm_locate_models(const char *given, char **out, struct pm_error *err)
+#define SYSTEM_MODELS "/var/lib/pagemill/models"
+
+char *pm_locate_user_models(void)
 {
-    if (!given || !*given)
-        given = from_environment("PAGEMILL_MODELS");
-    if (given) {
-        *out = realpath(given, NULL);
-        return *out ? 0 : pm_fail_errno(err, "the models folder %s", given);
-    }
-    char *here = own_folder();
+    const char *own = from_environment("PAGEMILL_MODELS"), *data = from_environment("XDG_DATA_HOME"),
+               *home = from_environment("HOME");
+    if (own)
+        return pm_xstrndup(own, strcspn(own, ":"));
+    if (data)
+        return pm_fs_join(data, "pagemill/models");
+    return getuid() == 0 || !home ? pm_xstrdup(SYSTEM_MODELS)
+                                  : pm_xprintf("%s/.local/share/pagemill/models", home);
+}
+
+char *pm_locate_installed_models(void)
+{
+    char *here = own_folder(), *out = NULL;
     char *places[3] = {pm_xprintf("%s/../share/pagemill/models", here),
                        pm_xstrdup(PM_DATA_DIR "/pagemill/models"), pm_xstrdup(PM_SOURCE_MODELS)};
-    *out = NULL;
     for (int i = 0; i < 3; i++) {
-        if (!*out)
-            *out = realpath(places[i], NULL);
+        if (!out)
+            out = realpath(places[i], NULL);
         free(places[i]);
     }
     free(here);
-    return *out ? 0
-                : pm_fail(err, PM_ENOTFOUND,
-                          "no models are installed: set PAGEMILL_MODELS or --models to the folder that holds "
-                          "them");
+    return out;
+}
+
+/* Appends a folder to a search path; false when there is no such folder. */
+static bool add_folder(struct pm_buf *path, const char *folder)
+{
+    char *real = realpath(folder, NULL);
+    bool can = real && !strchr(real, ':');
+    if (can)
+        pm_buf_printf(path, "%s%s", path->size ? ":" : "", real);
+    free(real);
+    return can;
+}
+
+/* Every folder of a list; the first that is not there is complained of when they must all be. */
+static int add_folders(struct pm_buf *path, const char *list, bool must_exist, struct pm_error *err)
+{
+    int rc = 0;
+    char *copy = pm_xstrdup(list), *rest = copy, *folder;
+    while ((folder = strsep(&rest, ":")) && !rc)
+        if (*folder && !add_folder(path, folder) && must_exist)
+            rc = pm_fail_errno(err, "the models folder %s", folder);
+    free(copy);
+    return rc;
+}
+
+int pm_locate_models(const char *given, char **out, struct pm_error *err)
+{
+    struct pm_buf path = {0};
+    int rc = 0;
+    *out = NULL;
+    if (given && *given) {
+        rc = add_folders(&path, given, true, err);
+    } else {
+        const char *own = from_environment("PAGEMILL_MODELS");
+        char *user = own ? pm_xstrdup(own) : pm_locate_user_models(),
+             *installed = pm_locate_installed_models();
+        (void)add_folders(&path, user, false, NULL);
+        if (strcmp(user, SYSTEM_MODELS) != 0)
+            (void)add_folder(&path, SYSTEM_MODELS);
+        if (installed)
+            (void)add_folder(&path, installed);
+        free(user);
+        free(installed);
+    }
+    if (!rc && !path.size)
+        rc =
+            pm_fail(err, PM_ENOTFOUND,
+                    "no models are installed: set PAGEMILL_MODELS or --models to the folder that holds them");
+    if (!rc)
+        *out = pm_xstrndup((const char *)path.data, path.size);
+    pm_buf_free(&path);
+    return rc;
 }
 
 char *pm_locate_temporary(void)

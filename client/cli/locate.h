@@ -12,9 +12,16 @@
 int pm_locate_program(const char *name, char **out, struct pm_error *err);
 /* The running program's own file. */
 char *pm_locate_self(void);
-/* given, else $PAGEMILL_MODELS, else ../share/pagemill/models of the program, else models/ of the source
- * tree. */
+/* The folders of models as a search path, "FIRST:SECOND" (engine/manifest.h): those given, all of which must
+ * be there; else the user's, /var/lib/pagemill/models and the installed ones, as far as they are there. */
 int pm_locate_models(const char *given, char **out, struct pm_error *err);
+/* Where `model add` puts models: the first folder of $PAGEMILL_MODELS, else $XDG_DATA_HOME/pagemill/models,
+ * else /var/lib/pagemill/models for root and ~/.local/share/pagemill/models for others. It may not exist yet.
+ */
+char *pm_locate_user_models(void);
+/* The models that came with the program: ../share/pagemill/models of it, else models/ of the source tree;
+ * NULL when there are none. */
+char *pm_locate_installed_models(void);
 
 char *pm_locate_temporary(void); /* $TMPDIR or /tmp */
 /* `up`: $XDG_RUNTIME_DIR/pagemill, /run/pagemill for root, else TMPDIR/pagemill-UID. */

@@ -320,7 +320,7 @@ int pm_private_main(int argc, char **argv)
     struct pm_fleet fleet = {.run_dir = argv[A_RUN],
                              .state_dir = argv[A_STATE],
                              .pixel_dir = pixels,
-                             .models_dir = argv[A_MODELS],
+                             .models = argv[A_MODELS],
                              .reader = argv[A_READER],
                              .log_level = argv[A_LEVEL],
                              .workers = number(argv[A_WORKERS]),

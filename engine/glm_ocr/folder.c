@@ -206,9 +206,10 @@ static int put_own(json_t *manifest, const json_t *own, struct pm_error *err)
         if (value)
             json_object_set(manifest, texts[i], value);
     }
-    json_t *seen = json_object_get(own, "lines_seen");
-    if (json_is_integer(seen))
-        json_object_set(manifest, "lines_seen", seen);
+    static const char *const counts[] = {"drafts", "lines_seen"};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (json_is_integer(json_object_get(own, counts[i])))
+            json_object_set(manifest, counts[i], json_object_get(own, counts[i]));
     return 0;
 }
 
