@@ -13,19 +13,30 @@
 #include <sanitizer/asan_interface.h>
 
 /* Reads the first byte outside what is allowed, so that the sanitizer reports it with its stacks. */
-void pm_check_floats(const float *data, size_t count)
+void pm_check_bytes(const void *data, size_t bytes)
 {
-    void *bad = __asan_region_is_poisoned((void *)(uintptr_t)data, count * sizeof(float));
+    void *bad = __asan_region_is_poisoned((void *)(uintptr_t)data, bytes);
     if (bad)
         (void)*(volatile const char *)bad;
 }
 #else
-void pm_check_floats(const float *data, size_t count)
+void pm_check_bytes(const void *data, size_t bytes)
 {
     (void)data;
-    (void)count;
+    (void)bytes;
 }
 #endif
+
+void pm_check_floats(const float *data, size_t count)
+{
+    pm_check_bytes(data, count * sizeof *data);
+}
+
+void pm_check_rows(const void *data, size_t stride, int rows, int n, size_t value_bytes)
+{
+    for (int r = 0; r < rows; r++)
+        pm_check_bytes((const char *)data + (size_t)r * stride * value_bytes, (size_t)n * value_bytes);
+}
 
 void pm_check_gemm(const struct pm_gemm *g)
 {
@@ -48,6 +59,30 @@ void pm_check_depthwise(const struct pm_dw *d)
     pm_check_floats(d->weights,
                     (size_t)(1 + d->kh * d->kw) * ((channels + PM_DW_LANES - 1) / PM_DW_LANES) * PM_DW_LANES);
     pm_check_floats(d->out, (size_t)(d->x_end - d->x_begin) * channels);
+}
+
+void pm_check_gemm_bf16(const struct pm_gemm_bf16 *g)
+{
+    int pairs = (g->k + 1) / 2;
+    pm_check_bytes(g->panel, (size_t)pairs * 2 * PM_PANEL_BF16 * sizeof *g->panel);
+    pm_check_rows(g->x, g->x_stride, g->rows, 2 * pairs, sizeof *g->x);
+    pm_check_rows(g->out, g->out_stride, g->rows, g->columns, sizeof *g->out);
+    if (g->bias)
+        pm_check_floats(g->bias, PM_PANEL_BF16);
+}
+
+void pm_check_attention(const struct pm_attention *a, bool is_bf16)
+{
+    size_t value_bytes = is_bf16 ? sizeof(uint16_t) : sizeof(float);
+    pm_check_rows(a->q, a->q_stride, a->rows, a->dim, value_bytes);
+    pm_check_rows(a->out, a->out_stride, a->rows, a->dim, value_bytes);
+    int last = 0;
+    for (int r = 0; r < a->rows; r++)
+        last = a->limits[r] > last ? a->limits[r] : last;
+    for (int block = 0; block * PM_ATTENTION_BLOCK < last; block++) {
+        pm_check_bytes(a->keys[block], pm_key_block_bytes(a->dim, is_bf16));
+        pm_check_bytes(a->values[block], pm_value_block_bytes(a->dim, is_bf16));
+    }
 }
 #else
 typedef int pm_kernels_check_only_in_sanitizer_builds;

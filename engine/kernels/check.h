@@ -9,10 +9,37 @@
 #include "engine/kernels/kernels.h"
 
 #if defined(PM_SANITIZED)
+void pm_check_bytes(const void *data, size_t bytes);
 void pm_check_floats(const float *data, size_t count);
+/* n values of that size in every row, stride values apart */
+void pm_check_rows(const void *data, size_t stride, int rows, int n, size_t value_bytes);
 void pm_check_gemm(const struct pm_gemm *g);
 void pm_check_depthwise(const struct pm_dw *d);
+void pm_check_gemm_bf16(const struct pm_gemm_bf16 *g);
+void pm_check_attention(const struct pm_attention *a, bool is_bf16);
 #else
+static inline void pm_check_bytes(const void *data, size_t bytes)
+{
+    (void)data;
+    (void)bytes;
+}
+static inline void pm_check_rows(const void *data, size_t stride, int rows, int n, size_t value_bytes)
+{
+    (void)data;
+    (void)stride;
+    (void)rows;
+    (void)n;
+    (void)value_bytes;
+}
+static inline void pm_check_gemm_bf16(const struct pm_gemm_bf16 *g)
+{
+    (void)g;
+}
+static inline void pm_check_attention(const struct pm_attention *a, bool is_bf16)
+{
+    (void)a;
+    (void)is_bf16;
+}
 static inline void pm_check_floats(const float *data, size_t count)
 {
     (void)data;

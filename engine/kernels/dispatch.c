@@ -1,23 +1,48 @@
 #include "engine/kernels/kernels.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/kernels/bf16.h"
 
-const struct pm_kernels *pm_kernels_get(const char *name)
+/* The named table, or the best one for NULL. */
+static const struct pm_kernels *available(const char *name)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    int has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+    if (has_bf16 && (!name || !strcmp(name, "avx512bf16")))
+        return &pm_kernels_avx512bf16;
     if (has_avx512 && (!name || !strcmp(name, "avx512")))
         return &pm_kernels_avx512;
     if (has_avx2 && (!name || !strcmp(name, "avx2")))
         return &pm_kernels_avx2;
 #endif
     return !name || !strcmp(name, "plain") ? &pm_kernels_plain : NULL;
+}
+
+static const char *wanted(void)
+{
+    const char *name = getenv("PAGEMILL_ISA");
+    return name && *name ? name : NULL;
+}
+
+const struct pm_kernels *pm_kernels_get(const char *name)
+{
+    if (name)
+        return available(name);
+    const struct pm_kernels *kernels = available(wanted());
+    return kernels ? kernels : available(NULL);
+}
+
+const char *pm_kernels_missing(void)
+{
+    const char *name = wanted();
+    return name && !available(name) ? name : NULL;
 }
 
 int pm_panel_width(int n, int panel)

@@ -160,15 +160,20 @@ struct pm_kernels {
                             const float *sines);
 };
 
-/* The best table this processor runs. name: NULL, or the table wanted ("plain" on any machine); NULL is
- * returned when this processor or build does not have it. */
+/* The table of that name ("plain" on any machine), NULL when this processor or build does not have it. name
+ * NULL: the one that the environment variable PAGEMILL_ISA names, or else the best that this processor runs.
+ */
 const struct pm_kernels *pm_kernels_get(const char *name);
+
+/* What PAGEMILL_ISA names when pm_kernels_get(NULL) cannot follow it, for a warning; NULL otherwise. */
+const char *pm_kernels_missing(void);
 
 /* The tables themselves; NULL-named slots do not exist in builds for other machines. */
 extern const struct pm_kernels pm_kernels_plain;
 #if defined(__x86_64__)
 extern const struct pm_kernels pm_kernels_avx2;
 extern const struct pm_kernels pm_kernels_avx512;
+extern const struct pm_kernels pm_kernels_avx512bf16;
 #endif
 
 /* Floats of a packed panel matrix of n outputs over k inputs, and the width of its panel p. */

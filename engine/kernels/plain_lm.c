@@ -66,10 +66,10 @@ static void put_bf16(uint16_t *out, int n, size_t out_stride, const float *x, fl
 
 static float rms_factor(const float *x, int n, float eps)
 {
-    float sum = 0;
+    double sum = 0; /* one chain: in f32 it would be less exact than the lanes of the vector tables */
     for (int i = 0; i < n; i++)
-        sum += x[i] * x[i];
-    return 1.0f / sqrtf(sum / (float)n + eps);
+        sum += (double)x[i] * (double)x[i];
+    return (float)(1.0 / sqrt(sum / n + (double)eps));
 }
 
 static float silu(float x)
@@ -127,13 +127,13 @@ void pm_plain_layer_norm(float *x, size_t stride, int rows, int n, const float *
                          float eps)
 {
     for (int r = 0; r < rows; r++, x += stride) {
-        float mean = 0, variance = 0;
+        double sum = 0, squares = 0;
         for (int i = 0; i < n; i++)
-            mean += x[i];
-        mean /= (float)n;
+            sum += (double)x[i];
+        float mean = (float)(sum / n);
         for (int i = 0; i < n; i++)
-            variance += (x[i] - mean) * (x[i] - mean);
-        float factor = 1.0f / sqrtf(variance / (float)n + eps);
+            squares += ((double)x[i] - (double)mean) * ((double)x[i] - (double)mean);
+        float factor = (float)(1.0 / sqrt(squares / n + (double)eps));
         for (int i = 0; i < n; i++)
             x[i] = (x[i] - mean) * factor * weight[i] + bias[i];
     }

@@ -1,0 +1,378 @@
+/* The language-model kernels of one precision, written once over a vector type (vector_body.h, lm_math.h) and
+ * a step of the product. Include after defining
+ *
+ *   LM(name)                  the function's name with a suffix
+ *   ACT, ACT_IS_BF16          type of an activation; 1 for bf16
+ *   ACT_PUT(p, v, n)          stores the first n lanes as activations
+ *   PB, PB_LOAD(p)            operands of one vector of outputs: PB_VALUES = 1 (f32) or 2 (bf16) inputs of
+ * each PX, PX_LOAD(p)            the same inputs of one row, in every lane P_STEP(sum, x, b)         sum of
+ * products P_PROBABILITIES(p, a, b, sum)   stores two vectors of probabilities as activations, returns sum
+ * plus both TILE_M, TILE_V            rows and vectors of a tile, so that its sums and operands fit the
+ * registers TILE_V1                   vectors of a tile of one row (more sums hide the latency of a step)
+ *
+ * Exactness: whatever the tile, an output is one chain of steps in the order of the inputs. */
+
+/* ---- the tile of every product ---- */
+
+enum LM(start) { LM(FROM_ZERO), LM(FROM_BIAS), LM(FROM_OUT) };
+
+struct LM(product) {
+    const ACT *x; /* [rows], x_stride apart: inputs of all segments one after the other */
+    size_t x_stride;
+    const void *const *segments; /* operands: [count][steps][w_stride] */
+    int count, steps;
+    size_t w_stride;
+    float *out;
+    size_t out_stride;
+    const float *bias;  /* FROM_BIAS */
+    const float *scale; /* FROM_OUT: sums begin with out[r] * scale[r] */
+    int columns;        /* what is stored when the start is FROM_ZERO or FROM_BIAS */
+    bool add;           /* to out */
+};
+
+PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, const struct LM(product) * p,
+                        int row, int column)
+{
+    VF a[TILE_M][TILE_V1 > TILE_V ? TILE_V1 : TILE_V];
+    const size_t x_stride = p->x_stride, w_stride = p->w_stride, out_stride = p->out_stride;
+    const ACT *x = p->x + (size_t)row * x_stride;
+    float *out = p->out + (size_t)row * out_stride + column;
+    PM_UNROLL
+    for (int i = 0; i < mr; i++)
+        PM_UNROLL
+    for (int j = 0; j < nv; j++) {
+        if (start == LM(FROM_OUT))
+            a[i][j] = V_MUL(V_LOAD(out + (size_t)i * out_stride + j * VL), V_SET1(p->scale[row + i]));
+        else if (start == LM(FROM_BIAS))
+            a[i][j] = V_LOAD(p->bias + column + j * VL);
+        else
+            a[i][j] = V_SET1(0.0f);
+    }
+    const int steps = p->steps, count = p->count;
+    for (int s = 0; s < count; s++) {
+        const ACT *w = (const ACT *)p->segments[s] + (size_t)column * PB_VALUES;
+        for (int t = 0; t < steps; t++, w += w_stride, x += PB_VALUES) {
+            PB b[TILE_V1 > TILE_V ? TILE_V1 : TILE_V];
+            PM_UNROLL
+            for (int j = 0; j < nv; j++)
+                b[j] = PB_LOAD(w + j * VL * PB_VALUES);
+            PM_UNROLL
+            for (int i = 0; i < mr; i++) {
+                PX v = PX_LOAD(x + (size_t)i * x_stride);
+                PM_UNROLL
+                for (int j = 0; j < nv; j++)
+                    a[i][j] = P_STEP(a[i][j], v, b[j]);
+            }
+        }
+    }
+    if (start == LM(FROM_OUT) || (!p->add && column + nv * VL <= p->columns)) {
+        PM_UNROLL
+        for (int i = 0; i < mr; i++)
+            PM_UNROLL
+        for (int j = 0; j < nv; j++)
+            V_STORE(out + (size_t)i * out_stride + j * VL, a[i][j]);
+        return;
+    }
+    PM_UNROLL
+    for (int j = 0; j < nv; j++) {
+        int left = p->columns - column - j * VL;
+        if (left <= 0)
+            break;
+        PM_UNROLL
+        for (int i = 0; i < mr; i++) {
+            float *o = out + (size_t)i * out_stride + j * VL;
+            V_STORE_N(o, p->add ? V_ADD(V_LOAD_N(o, left), a[i][j]) : a[i][j], left);
+        }
+    }
+}
+
+#define TILE_CASE(m)                                                                                         \
+    case m:                                                                                                  \
+        LM(tile)(m, nv, start, p, row, column);                                                              \
+        break
+
+PM_INLINE void LM(rows)(const int nv, const enum LM(start) start, const struct LM(product) * p, int row,
+                        int rows, int column)
+{
+    switch (rows) {
+        TILE_CASE(1);
+        TILE_CASE(2);
+        TILE_CASE(3);
+        TILE_CASE(4);
+#if TILE_M == 6
+        TILE_CASE(5);
+        TILE_CASE(6);
+#endif
+    default:
+        break;
+    }
+}
+#undef TILE_CASE
+
+/* rows (1..TILE_M) by columns (a multiple of 16) outputs. */
+PM_INLINE void LM(span)(const enum LM(start) start, const struct LM(product) * p, int row, int rows,
+                        int columns)
+{
+    int column = 0;
+#if TILE_V1 > TILE_V
+    if (rows == 1)
+        for (; column + TILE_V1 * VL <= columns; column += TILE_V1 * VL)
+            LM(tile)(1, TILE_V1, start, p, row, column);
+#endif
+    for (; column + TILE_V * VL <= columns; column += TILE_V * VL)
+        LM(rows)(TILE_V, start, p, row, rows, column);
+#if TILE_V > 2
+    for (; column + 2 * VL <= columns; column += 2 * VL)
+        LM(rows)(2, start, p, row, rows, column);
+    if (column < columns)
+        LM(rows)(1, start, p, row, rows, column);
+#endif
+}
+
+#if ACT_IS_BF16
+static void LM(gemm)(const struct pm_gemm_bf16 *g)
+{
+    pm_check_gemm_bf16(g);
+    const void *segment = g->panel;
+    const struct LM(product) p = {
+        .x = g->x,
+        .x_stride = g->x_stride,
+        .segments = &segment,
+        .count = 1,
+        .steps = (g->k + 1) / 2,
+        .w_stride = 2 * PM_PANEL_BF16,
+        .out = g->out,
+        .out_stride = g->out_stride,
+        .bias = g->bias,
+        .columns = g->columns,
+        .add = g->add,
+    };
+    for (int row = 0; row < g->rows; row += TILE_M) {
+        int rows = g->rows - row < TILE_M ? g->rows - row : TILE_M;
+        if (g->bias)
+            LM(span)(LM(FROM_BIAS), &p, row, rows, PM_PANEL_BF16);
+        else
+            LM(span)(LM(FROM_ZERO), &p, row, rows, PM_PANEL_BF16);
+    }
+}
+#endif
+
+/* ---- attention ---- */
+
+/* Keys whose scores are softened together: more make the rescaling of what was summed before rarer. Groups
+ * begin at multiples of this in the sequence, whatever the call. */
+enum { LM(GROUP) = 512, LM(GROUP_BLOCKS) = LM(GROUP) / PM_ATTENTION_BLOCK, LM(CHUNK) = 16 * TILE_M };
+
+/* Scratch of some rows: at most 96 x 256 sums (96 KB) and 6 x 512 scores (12 KB) and probabilities. */
+struct LM(rows_state) {
+    _Alignas(64) float out[LM(CHUNK) * PM_HEAD_DIM_MAX]; /* [rows][D] */
+    _Alignas(64) float scores[TILE_M * LM(GROUP)];
+#if ACT_IS_BF16
+    _Alignas(64) ACT probabilities[TILE_M * LM(GROUP)];
+#endif
+    float top[LM(CHUNK)], sum[LM(CHUNK)];
+};
+
+/* The first `valid` of `count` (a multiple of 64) scores of a row become probabilities, the others exactly 0.
+ * Returns what earlier sums have to be multiplied by: exactly 1 when valid is 0. */
+PM_INLINE float LM(soften)(float *scores, ACT *probabilities, int valid, int count, float to_log2, float *top,
+                           float *sum)
+{
+    if (valid <= 0) {
+        memset(probabilities, 0, (size_t)count * sizeof *probabilities);
+        return 1.0f;
+    }
+    int end = (valid + 2 * VL - 1) / (2 * VL) * (2 * VL);
+    for (int j = valid; j < end; j++)
+        scores[j] = -INFINITY;
+    VF high = V_LOAD(scores), high2 = V_LOAD(scores + VL);
+    for (int j = 2 * VL; j < end; j += 2 * VL) {
+        high = V_MAX(high, V_LOAD(scores + j));
+        high2 = V_MAX(high2, V_LOAD(scores + j + VL));
+    }
+    float best = V_HMAX(V_MAX(high, high2)), before = *top;
+    best = best > before ? best : before;
+    VF base = V_SET1(best), factor = V_SET1(to_log2), total = V_SET1(0.0f);
+    for (int j = 0; j < end; j += 2 * VL) {
+        VF a = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j), base), factor), !ACT_IS_BF16);
+        VF b = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j + VL), base), factor), !ACT_IS_BF16);
+        total = P_PROBABILITIES(probabilities + j, a, b, total);
+    }
+    if (end < count)
+        memset(probabilities + end, 0, (size_t)(count - end) * sizeof *probabilities);
+    float rescale = V_FIRST(lm_exp2(V_MUL(V_SUB(V_SET1(before), base), factor), true));
+    *top = best;
+    *sum = *sum * rescale + V_HSUM(total);
+    return rescale;
+}
+
+/* One tile of rows over one group of keys that begins with block `block`. */
+static void LM(attend_tile)(const struct pm_attention *a, struct LM(rows_state) * s, int row, int in_chunk,
+                            int rows, int block)
+{
+    int width = (a->dim + 15) / 16 * 16, first = block * PM_ATTENTION_BLOCK, last = 0;
+    for (int i = 0; i < rows; i++)
+        last = a->limits[row + i] > last ? a->limits[row + i] : last;
+    if (last <= first)
+        return;
+    int blocks = (last - first - 1) / PM_ATTENTION_BLOCK + 1;
+    blocks = blocks < LM(GROUP_BLOCKS) ? blocks : LM(GROUP_BLOCKS);
+    struct LM(product) p = {
+        .x = (const ACT *)a->q + (size_t)row * a->q_stride,
+        .x_stride = a->q_stride,
+        .count = 1,
+        .steps = a->dim / PB_VALUES,
+        .w_stride = PM_ATTENTION_BLOCK * PB_VALUES,
+        .out_stride = LM(GROUP),
+        .columns = PM_ATTENTION_BLOCK,
+    };
+    for (int b = 0; b < blocks; b++) {
+        p.segments = a->keys + block + b;
+        p.out = s->scores + b * PM_ATTENTION_BLOCK;
+        LM(span)(LM(FROM_ZERO), &p, 0, rows, PM_ATTENTION_BLOCK);
+    }
+#if ACT_IS_BF16
+    ACT *probabilities = s->probabilities;
+#else
+    ACT *probabilities = s->scores;
+#endif
+    float rescale[TILE_M];
+    for (int i = 0; i < rows; i++) {
+        int valid = a->limits[row + i] - first;
+        rescale[i] = LM(soften)(s->scores + i * LM(GROUP), probabilities + i * LM(GROUP),
+                                valid < LM(GROUP) ? valid : LM(GROUP), blocks * PM_ATTENTION_BLOCK,
+                                a->scale * 1.44269504f, &s->top[in_chunk + i], &s->sum[in_chunk + i]);
+    }
+    p = (struct LM(product)){
+        .x = probabilities,
+        .x_stride = LM(GROUP),
+        .segments = a->values + block,
+        .count = blocks,
+        .steps = PM_ATTENTION_BLOCK / PB_VALUES,
+        .w_stride = (size_t)width * PB_VALUES,
+        .out = s->out + in_chunk * width,
+        .out_stride = (size_t)width,
+        .scale = rescale,
+    };
+    LM(span)(LM(FROM_OUT), &p, 0, rows, width);
+}
+
+static void LM(attend)(const struct pm_attention *a)
+{
+    pm_check_attention(a, ACT_IS_BF16);
+    struct LM(rows_state) s;
+    int width = (a->dim + 15) / 16 * 16;
+    for (int row = 0; row < a->rows; row += LM(CHUNK)) {
+        int rows = a->rows - row < LM(CHUNK) ? a->rows - row : LM(CHUNK), last = 0;
+        for (int i = 0; i < rows; i++) {
+            s.top[i] = -INFINITY;
+            s.sum[i] = 0;
+            last = a->limits[row + i] > last ? a->limits[row + i] : last;
+        }
+        memset(s.out, 0, (size_t)rows * (size_t)width * sizeof *s.out);
+        for (int block = 0; block * PM_ATTENTION_BLOCK < last; block += LM(GROUP_BLOCKS))
+            for (int i = 0; i < rows; i += TILE_M)
+                LM(attend_tile)(a, &s, row + i, i, rows - i < TILE_M ? rows - i : TILE_M, block);
+        for (int i = 0; i < rows; i++) {
+            /* Adding 0 makes every zero +0: its sign could come from keys after the limit. */
+            VF factor = V_SET1(s.sum[i] > 0 ? 1.0f / s.sum[i] : 0.0f), zero = V_SET1(0.0f);
+            ACT *out = (ACT *)a->out + (size_t)(row + i) * a->out_stride;
+            for (int d = 0; d < a->dim; d += VL)
+                ACT_PUT(out + d, V_ADD(V_MUL(V_LOAD(s.out + i * width + d), factor), zero), a->dim - d);
+        }
+    }
+}
+
+static void LM(put_keys)(const float *x, size_t stride, int count, int dim, int first, void *block)
+{
+    pm_check_rows(x, stride, count, dim, sizeof *x);
+    pm_check_bytes(block, pm_key_block_bytes(dim, ACT_IS_BF16));
+    for (int j = 0; j < count; j++, x += stride) {
+        ACT row[PM_HEAD_DIM_MAX + VL];
+        for (int d = 0; d < dim; d += VL)
+            ACT_PUT(row + d, lm_load(x, d, dim), VL);
+        ACT *keys = (ACT *)block + (size_t)(first + j) * PB_VALUES;
+        for (int d = 0; d < dim; d += PB_VALUES, keys += PM_ATTENTION_BLOCK * PB_VALUES)
+            memcpy(keys, row + d, PB_VALUES * sizeof *row);
+    }
+}
+
+static void LM(put_values)(const float *x, size_t stride, int count, int dim, int first, void *block)
+{
+    pm_check_rows(x, stride, count, dim, sizeof *x);
+    pm_check_bytes(block, pm_value_block_bytes(dim, ACT_IS_BF16));
+    int width = (dim + 15) / 16 * 16;
+    for (int j = 0; j < count; j++, x += stride) {
+        int slot = first + j;
+        ACT *values =
+            (ACT *)block + (size_t)(slot / PB_VALUES) * (size_t)width * PB_VALUES + slot % PB_VALUES;
+        ACT row[PM_HEAD_DIM_MAX + VL];
+        for (int d = 0; d < width; d += VL)
+            ACT_PUT(row + d, d < dim ? lm_load(x, d, dim) : V_SET1(0.0f), VL);
+        for (int d = 0; d < width; d++)
+            values[d * PB_VALUES] = row[d];
+    }
+}
+
+/* ---- norms, gates, conversions ---- */
+
+/* Products read pairs: a row of odd length gets a zero more where it has room. */
+PM_INLINE void LM(finish_row)(ACT *out, int n, size_t out_stride)
+{
+    if (ACT_IS_BF16 && n % 2 && (size_t)n < out_stride)
+        out[n] = 0;
+}
+
+static void LM(rms_norm)(const float *x, size_t x_stride, int rows, int n, const float *weight, float eps,
+                         void *out, size_t out_stride)
+{
+    pm_check_rows(x, x_stride, rows, n, sizeof *x);
+    pm_check_rows(out, out_stride, rows, n, sizeof(ACT));
+    pm_check_floats(weight, (size_t)n);
+    for (int r = 0; r < rows; r++, x += x_stride) {
+        ACT *o = (ACT *)out + (size_t)r * out_stride;
+        VF factor = V_SET1(lm_rms_factor(x, n, eps));
+        for (int i = 0; i < n; i += VL)
+            ACT_PUT(o + i, V_MUL(V_MUL(lm_load(x, i, n), factor), lm_load(weight, i, n)), n - i);
+        LM(finish_row)(o, n, out_stride);
+    }
+}
+
+static void LM(gate)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride)
+{
+    pm_check_rows(x, x_stride, rows, 2 * n, sizeof *x);
+    pm_check_rows(out, out_stride, rows, n, sizeof(ACT));
+    for (int r = 0; r < rows; r++, x += x_stride) {
+        ACT *o = (ACT *)out + (size_t)r * out_stride;
+        for (int i = 0; i < n; i += VL)
+            ACT_PUT(o + i, V_MUL(lm_silu(lm_load(x, i, n)), lm_load(x + n, i, n)), n - i);
+        LM(finish_row)(o, n, out_stride);
+    }
+}
+
+static void LM(convert)(const float *x, size_t x_stride, int rows, int n, void *out, size_t out_stride)
+{
+    pm_check_rows(x, x_stride, rows, n, sizeof *x);
+    pm_check_rows(out, out_stride, rows, n, sizeof(ACT));
+    for (int r = 0; r < rows; r++, x += x_stride) {
+        ACT *o = (ACT *)out + (size_t)r * out_stride;
+        for (int i = 0; i < n; i += VL)
+            ACT_PUT(o + i, lm_load(x, i, n), n - i);
+        LM(finish_row)(o, n, out_stride);
+    }
+}
+
+#undef LM
+#undef ACT
+#undef ACT_IS_BF16
+#undef ACT_PUT
+#undef PB
+#undef PB_VALUES
+#undef PB_LOAD
+#undef PX
+#undef PX_LOAD
+#undef P_STEP
+#undef P_PROBABILITIES
+#undef TILE_M
+#undef TILE_V
+#undef TILE_V1
