@@ -40,7 +40,7 @@ static int side_object(const struct pm_weights *w, const char *name, json_t **ou
     return rc;
 }
 
-static void append_json(struct pm_buf *out, const json_t *value)
+void pm_weights_append_json(struct pm_buf *out, const json_t *value)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
     pm_buf_append(out, text, strlen(text));
@@ -65,7 +65,7 @@ static void drop_missing_extra_layer(const struct pm_weights *w, struct pm_buf *
         if (!is_there) {
             json_object_set_new(t, "num_nextn_predict_layers", json_integer(0));
             pm_buf_clear(text);
-            append_json(text, config);
+            pm_weights_append_json(text, config);
         }
     }
     json_decref(config);
@@ -106,7 +106,7 @@ int pm_weights_folder_document(const struct pm_weights *weights, const char *nam
         json_t *processor = NULL;
         if (!side_object(weights, "processor_config.json", &processor, NULL) &&
             json_is_object(json_object_get(processor, "image_processor"))) {
-            append_json(out, json_object_get(processor, "image_processor"));
+            pm_weights_append_json(out, json_object_get(processor, "image_processor"));
             rc = 0;
         }
         json_decref(processor);
@@ -114,26 +114,62 @@ int pm_weights_folder_document(const struct pm_weights *weights, const char *nam
     return rc;
 }
 
-static void add_tensor(struct pm_weights *w, const struct pm_tensor *t)
+void pm_weights_fill_plain(struct pm_weights_entry *entry, const struct pm_tensor *tensor)
 {
-    struct pm_weights_entry *e = pm_weights_add(w, t->name);
-    e->tensor.rank = t->rank;
-    memcpy(e->tensor.shape, t->shape, sizeof t->shape);
-    e->tensor.stored_bytes = t->bytes;
-    snprintf(e->stored_as, sizeof e->stored_as, "%s", pm_dtype_name(t->dtype));
-    bool is_float = t->dtype == PM_DTYPE_F32 || t->dtype == PM_DTYPE_F16 || t->dtype == PM_DTYPE_BF16;
-    e->stored[0] = (struct pm_stored){.kind = PM_STORED_PLAIN,
-                                      .data = is_float ? t->data : NULL,
-                                      .dtype = t->dtype,
-                                      .bytes = t->bytes,
-                                      .values = t->bytes / pm_dtype_bytes(t->dtype)};
+    bool is_float =
+        tensor->dtype == PM_DTYPE_F32 || tensor->dtype == PM_DTYPE_F16 || tensor->dtype == PM_DTYPE_BF16;
+    entry->tensor.rank = tensor->rank;
+    memcpy(entry->tensor.shape, tensor->shape, sizeof tensor->shape);
+    entry->tensor.stored_bytes = tensor->bytes;
+    snprintf(entry->stored_as, sizeof entry->stored_as, "%s", pm_dtype_name(tensor->dtype));
+    entry->stored[0] = (struct pm_stored){.kind = PM_STORED_PLAIN,
+                                          .data = is_float ? tensor->data : NULL,
+                                          .dtype = tensor->dtype,
+                                          .bytes = tensor->bytes,
+                                          .values = tensor->bytes / pm_dtype_bytes(tensor->dtype)};
 }
 
-static int finish_folder(struct pm_weights *w, struct pm_error *err)
+/* Other tools' quantised folders look like MLX's and are not. */
+static int refuse_foreign_scheme(const struct pm_weights *w, const json_t *config, struct pm_error *err)
 {
-    (void)err;
-    w->format = "safetensors";
-    return 0;
+    const char *method =
+        json_string_value(json_object_get(json_object_get(config, "quantization_config"), "quant_method"));
+    if (!method || json_object_get(config, "quantization"))
+        return 0;
+    return pm_fail(err, PM_EUNSUPPORTED,
+                   "%s: quantised by \"%.40s\": only plain, MLX's and GGUF's weights are read", w->path,
+                   method);
+}
+
+/* The tensors of all opened shards become entries, as the folder's configuration says. */
+static int add_tensors(struct pm_weights *w, struct pm_error *err)
+{
+    size_t count = 0, n = 0;
+    for (size_t s = 0; s < w->shard_count; s++)
+        count += pm_safetensors_count(w->shards[s]);
+    const struct pm_tensor **tensors = pm_xalloc((count ? count : 1) * sizeof *tensors);
+    for (size_t s = 0; s < w->shard_count; s++) {
+        const struct pm_tensor *t;
+        for (size_t i = 0; (t = pm_safetensors_at(w->shards[s], i)); i++)
+            tensors[n++] = t;
+    }
+    json_t *config = NULL;
+    int rc = side_object(w, "config.json", &config, err);
+    if (rc == PM_ENOTFOUND) /* the family's parser will miss it */
+        rc = 0;
+    if (!rc)
+        rc = refuse_foreign_scheme(w, config, err);
+    if (!rc && pm_mlx_is(config, tensors, n)) {
+        w->format = "mlx";
+        rc = pm_mlx_add(w, config, tensors, n, err);
+    } else if (!rc) {
+        w->format = "safetensors";
+        for (size_t i = 0; i < n; i++)
+            pm_weights_fill_plain(pm_weights_add(w, tensors[i]->name), tensors[i]);
+    }
+    json_decref(config);
+    free(tensors);
+    return rc;
 }
 
 int pm_weights_open_safetensors(struct pm_weights *weights, const char *file, struct pm_error *err)
@@ -143,10 +179,7 @@ int pm_weights_open_safetensors(struct pm_weights *weights, const char *file, st
     if (rc)
         return rc;
     weights->shard_count = 1;
-    const struct pm_tensor *t;
-    for (size_t i = 0; (t = pm_safetensors_at(weights->shards[0], i)); i++)
-        add_tensor(weights, t);
-    return finish_folder(weights, err);
+    return add_tensors(weights, err);
 }
 
 /* Opens the shards; every tensor must lie where the index says, and nowhere else. */
@@ -181,8 +214,6 @@ static int open_shards(struct pm_weights *w, const char *what, const struct pm_i
                 rc = pm_fail(err, PM_EFORMAT,
                              "%s: tensor %.150s should be in shard %.80s and is in %.80s, too or instead",
                              what, t->name, shard, index->shards[s]);
-            else
-                add_tensor(w, t);
         }
     }
     for (size_t i = 0; i < index->count && !rc; i++) {
@@ -210,7 +241,7 @@ int pm_weights_open_index(struct pm_weights *weights, const char *file, struct p
     if (!rc)
         rc = open_shards(weights, file, &index, err);
     if (!rc)
-        rc = finish_folder(weights, err);
+        rc = add_tensors(weights, err);
     pm_index_free(&index);
     pm_buf_free(&text);
     return rc;

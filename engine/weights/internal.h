@@ -11,6 +11,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "engine/safetensors.h"
+#include "engine/weights/gguf.h"
 #include "engine/weights/stored.h"
 #include "engine/weights/weights.h"
 
@@ -35,8 +36,6 @@ struct pm_weights_entry {
     uint64_t head_dim, rotary_dim; /* of PM_ORDER_ROTARY_HALVES */
 };
 
-struct pm_gguf;
-
 struct pm_weights {
     char *path;   /* as given, for messages */
     char *folder; /* of the side files */
@@ -60,6 +59,9 @@ struct pm_weights_entry *pm_weights_add(struct pm_weights *weights, const char *
 /* weights.c: the formats' openers. They leave cleaning up to pm_weights_close. */
 int pm_weights_open_safetensors(struct pm_weights *weights, const char *file, struct pm_error *err);
 int pm_weights_open_index(struct pm_weights *weights, const char *file, struct pm_error *err);
+/* file: the model, or NULL for the only one of the folder. */
+int pm_weights_open_gguf(struct pm_weights *weights, const char *file, struct pm_error *err);
+bool pm_weights_has_gguf(const char *folder);
 
 /* A side file of the folder; PM_ENOTFOUND. */
 int pm_weights_side_file(const struct pm_weights *weights, const char *name, struct pm_buf *out,
@@ -67,8 +69,26 @@ int pm_weights_side_file(const struct pm_weights *weights, const char *name, str
 /* "config.json" ... of a folder, with what other tools keep elsewhere (folder.c). */
 int pm_weights_folder_document(const struct pm_weights *weights, const char *name, struct pm_buf *out,
                                struct pm_error *err);
+/* The same, made from a GGUF pair's metadata (gguf_documents.c). */
+int pm_weights_gguf_document(const struct pm_weights *weights, const char *name, struct pm_buf *out,
+                             struct pm_error *err);
+void pm_weights_append_json(struct pm_buf *out, const json_t *value);
 /* JSON text of a side file -> object. */
 int pm_weights_parse_object(const char *what, const struct pm_buf *text, json_t **out, struct pm_error *err);
+
+/* A tensor of a safetensors file as it is. */
+void pm_weights_fill_plain(struct pm_weights_entry *entry, const struct pm_tensor *tensor);
+
+/* mlx.c: is this folder MLX's, by its configuration (may be NULL) or its names? */
+bool pm_mlx_is(const json_t *config, const struct pm_tensor *const *tensors, size_t count);
+int pm_mlx_add(struct pm_weights *weights, const json_t *config, const struct pm_tensor *const *tensors,
+               size_t count, struct pm_error *err);
+/* How config's "quantization" says that a module is stored. */
+struct pm_mlx_scheme {
+    long long bits, group;
+};
+int pm_mlx_scheme(const char *what, const json_t *config, const char *module, struct pm_mlx_scheme *out,
+                  struct pm_error *err);
 
 /* index.c: one entry of weight_map. */
 struct pm_index_entry {

@@ -60,6 +60,8 @@ static int open_file(struct pm_weights *w, struct pm_error *err)
         slash ? pm_xstrndup(w->path, slash == w->path ? 1 : (size_t)(slash - w->path)) : pm_xstrdup(".");
     if (has_ending(w->path, ".index.json"))
         return pm_weights_open_index(w, w->path, err);
+    if (has_ending(w->path, ".gguf"))
+        return pm_weights_open_gguf(w, w->path, err);
     if (!has_ending(w->path, ".safetensors"))
         return pm_fail(err, PM_EUNSUPPORTED,
                        "%s: not a weight file by its name: .safetensors, .safetensors.index.json or .gguf "
@@ -88,6 +90,8 @@ static int open_folder(struct pm_weights *w, struct pm_error *err)
         rc = pm_weights_open_index(w, index, err);
     else if (pm_fs_is_file(single))
         rc = pm_weights_open_safetensors(w, single, err);
+    else if (pm_weights_has_gguf(w->path))
+        rc = pm_weights_open_gguf(w, NULL, err);
     else
         rc = pm_fail(err, PM_ENOTFOUND,
                      "%s: no model here: neither model.safetensors nor model.safetensors.index.json nor a "
@@ -138,6 +142,8 @@ void pm_weights_close(struct pm_weights **weights)
     for (size_t i = 0; i < w->shard_count; i++)
         pm_safetensors_free(&w->shards[i]);
     free(w->shards);
+    pm_gguf_free(&w->model);
+    pm_gguf_free(&w->projector);
     free(w->folder);
     free(w->path);
     free(w);
@@ -252,7 +258,8 @@ int pm_weights_document(struct pm_weights *weights, const char *name, const char
     struct pm_buf *document = pm_strmap_get(&weights->documents, name);
     if (!document) {
         document = pm_xalloc(sizeof *document);
-        int rc = pm_weights_folder_document(weights, name, document, err);
+        int rc = weights->model ? pm_weights_gguf_document(weights, name, document, err)
+                                : pm_weights_folder_document(weights, name, document, err);
         if (rc) {
             pm_buf_free(document);
             free(document);
