@@ -111,8 +111,7 @@ void **parity_state(const struct parity_case *c)
 
 /* ---- pages ---- */
 
-/* Reads bytes of a PNG into 8-bit grey or B, G, R, without any gamma. */
-static int read_png(const char *path, struct pm_image *out, struct pm_error *err)
+int parity_read_png(const char *path, struct pm_image *out, struct pm_error *err)
 {
     FILE *stream = fopen(path, "rb");
     if (!stream)
@@ -174,7 +173,7 @@ int parity_page(const struct parity_case *c, const char *stem, const struct pm_i
     *out = find_loaded(run, path);
     if (!*out) {
         struct pm_image image = {0};
-        rc = read_png(path, &image, err);
+        rc = parity_read_png(path, &image, err);
         if (rc == 0) {
             /* Pointers to earlier pictures may go: a check asks for one page a case. */
             PM_GROW(run->pages, run->page_count, run->page_capacity);

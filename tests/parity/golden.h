@@ -25,4 +25,7 @@ int parity_file_open(struct parity_run *run, const char *path, bool needs_tensor
 int parity_file_next(struct parity_file *file, struct parity_case *out, struct pm_error *err);
 void parity_file_close(struct parity_file **file);
 
+/* Reads bytes of a PNG into 8-bit grey or B, G, R, without any gamma. */
+int parity_read_png(const char *path, struct pm_image *out, struct pm_error *err);
+
 #endif

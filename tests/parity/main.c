@@ -14,13 +14,14 @@
 #include "tests/parity/golden.h"
 #include "tests/parity/parity.h"
 
-static const struct parity_kind *const kinds[] = {&parity_ppocr, &parity_preprocess};
+static const struct parity_kind *const kinds[] = {&parity_ppocr, &parity_engine, &parity_preprocess};
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 static const char usage[] =
     "usage: parity KIND PATH... [--pages DIR] [--model DIR]\n"
     "\n"
     "Runs the golden cases in each PATH, a folder or one NAME.jsonl, through this build.\n"
+    "KIND engine takes case folders, or a folder of them; each brings its model, or --model DIR does.\n"
     "A line a case: verdict, the largest error and its limit. The last line is \"N passed, N failed\".\n"
     "\n"
     "  --pages DIR  page pictures that cases name (default: PATH/../../pages/dev, then PATH/pages)\n"
@@ -166,6 +167,8 @@ static int run_path(struct parity_run *run, const struct parity_kind *kind, cons
 {
     if (kind->run_path)
         return kind->run_path(path, counts);
+    if (kind->run_model_path)
+        return kind->run_model_path(path, run->model_dir, counts);
     if (pm_fs_is_dir(path)) {
         int files = 0;
         for (size_t i = 0; i < kind->check_count; i++) {

@@ -61,6 +61,8 @@ struct parity_kind {
     /* Kinds whose cases are folders or JSON files of their own bring this: runs all cases of PATH, returns
      * how many it found there. NULL: golden files by the table of checks. */
     int (*run_path)(const char *path, struct parity_counts *counts);
+    /* The same for kinds that --model means something to (NULL: not given). */
+    int (*run_model_path)(const char *path, const char *model_dir, struct parity_counts *counts);
     const char
         *default_model; /* folder under the source tree or beside the program: "models/ppocr"; NULL: none */
     const struct parity_check *checks;
@@ -70,6 +72,7 @@ struct parity_kind {
 
 /* Kinds, one file (or a few) each. */
 extern const struct parity_kind parity_ppocr;
+extern const struct parity_kind parity_engine; /* engine.c */
 extern const struct parity_kind parity_preprocess; /* of the reader models: preprocess.c */
 
 /* Network checks of ppocr (ppocr_network.c), rows of parity_ppocr's table. */
