@@ -78,8 +78,8 @@ static void join_row(struct pm_mtp *m, const struct pm_mtp_row *row, uint8_t *ac
         memset(m->embedding, 0, hidden * sizeof *m->embedding);
     else
         pm_vlm_embed(m->model, layer->embed, row->token, m->embedding);
-    lm->rms_norm(m->embedding, hidden, 1, c->hidden, layer->embed_norm, c->rms_eps, act, 2 * hidden);
-    lm->rms_norm(row->hidden, hidden, 1, c->hidden, layer->hidden_norm, c->rms_eps, act + half, 2 * hidden);
+    lm->rms_norm(m->embedding, hidden, 1, c->hidden, layer->embed_norm, c->rms_eps, act, hidden);
+    lm->rms_norm(row->hidden, hidden, 1, c->hidden, layer->hidden_norm, c->rms_eps, act + half, hidden);
 }
 
 int pm_mtp_run(struct pm_mtp *m, const struct pm_mtp_row *rows, int count, struct pm_error *err)

@@ -275,15 +275,6 @@ static void *act_row(const struct pm_pass *p, int row)
     return p->act + (size_t)row * p->act_stride * p->act_bytes;
 }
 
-/* bf16 products read inputs in pairs: the value after an odd count must be zero. */
-static void pad_odd(const struct pm_pass *p, int first, int rows, int n)
-{
-    if (n % 2 == 0 || p->act_bytes != sizeof(uint16_t))
-        return;
-    for (int r = first; r < first + rows; r++)
-        ((uint16_t *)act_row(p, r))[n] = 0;
-}
-
 static void do_rows(void *arg, int job, int thread)
 {
     (void)thread;
@@ -296,12 +287,10 @@ static void do_rows(void *arg, int job, int thread)
     case WORK_NORM:
         p->lm->rms_norm(p->stream + at, hidden, rows, c->hidden, w->weight, c->rms_eps, act_row(p, first),
                         p->act_stride);
-        pad_odd(p, first, rows, c->hidden);
         break;
     case WORK_GATE:
         p->lm->gate(p->wide + (size_t)first * p->wide_stride, p->wide_stride, rows, c->intermediate,
                     act_row(p, first), p->act_stride);
-        pad_odd(p, first, rows, c->intermediate);
         break;
     case WORK_ADD_NORM:
         p->kernels->add_rms_norm(p->branch + at, hidden, rows, c->hidden, w->weight, c->rms_eps,
@@ -471,11 +460,9 @@ int pm_pass_finish(struct pm_pass *p, const float *norm, const struct pm_linear 
     if (rc)
         return rc;
     for (int r = 0; r < p->count; r++)
-        if (p->logit_rows[r] >= 0) {
+        if (p->logit_rows[r] >= 0)
             p->lm->convert(p->hidden + (size_t)r * (size_t)c->hidden, (size_t)c->hidden, 1, c->hidden,
                            act_row(p, p->logit_rows[r]), p->act_stride);
-            pad_odd(p, p->logit_rows[r], 1, c->hidden);
-        }
     pm_linear_run(head, p->kernels, p->pool, p->act, p->act_stride, p->logit_count, p->logits,
                   (size_t)c->vocab, PM_LINEAR_STORE);
     return 0;

@@ -265,15 +265,6 @@ static void *act_row(uint8_t *act, const struct pm_vision *v, int row, size_t st
     return act + (size_t)row * stride * v->act_bytes;
 }
 
-/* bf16 products read inputs in pairs: the value after an odd count must be zero. */
-static void pad_odd(const struct pm_vision *v, uint8_t *act, int first, int rows, int n)
-{
-    if (n % 2 == 0 || v->act_bytes != sizeof(uint16_t))
-        return;
-    for (int r = first; r < first + rows; r++)
-        ((uint16_t *)act_row(act, v, r, v->act_stride))[n] = 0;
-}
-
 static void do_rows(void *arg, int job, int thread)
 {
     (void)thread;
@@ -301,7 +292,6 @@ static void do_rows(void *arg, int job, int thread)
                        v->act_stride);
         break;
     }
-    pad_odd(v, v->act, first, rows, s->n);
 }
 
 static void run_rows(struct slice s)
@@ -477,7 +467,6 @@ static void run_merge(struct slice s)
                PM_LINEAR_STORE);
     probe_slice(v, "vision.downsample", v->wide, v->wide_stride, rows, c->out_hidden);
     v->lm->convert(v->wide, v->wide_stride, rows, c->out_hidden, v->act, v->act_stride);
-    pad_odd(v, v->act, 0, rows, c->out_hidden);
     run_linear(v, &m->vision.merger_proj, v->act, v->act_stride, rows, v->wide, v->wide_stride,
                PM_LINEAR_STORE);
     s.kind = WORK_MERGED_NORM;

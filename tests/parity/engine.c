@@ -97,10 +97,7 @@ static int open_model(struct engine_case *c, enum pm_precision precision, struct
         rc = pm_pool_new(ENGINE_THREADS, &c->pool, err);
     if (rc)
         return rc;
-    const char *name = getenv("PARITY_KERNELS");
-    c->kernels = pm_kernels_get(name && *name ? name : NULL);
-    if (!c->kernels)
-        return pm_fail(err, PM_EUNSUPPORTED, "this machine has no kernels \"%s\"", name);
+    c->kernels = pm_kernels_get(NULL);
     c->kv_pool = pm_kv_pool_new(c->model, SIZE_MAX);
     c->vision = pm_vision_new(c->model, c->kernels, c->pool);
     c->decoder = pm_decoder_new(c->model, c->kernels, c->pool, c->kv_pool, ENGINE_ROWS);
