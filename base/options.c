@@ -99,6 +99,13 @@ static int set(const struct pm_option *o, const char *value, void *settings, str
             return pm_fail(err, PM_EINVAL, "--%s is debug, info, warning or error, not \"%.80s\"", o->name,
                            value);
         *(enum pm_log_level *)(void *)place = (enum pm_log_level)level;
+    } else if (o->kind == PM_OPTION_DECIMAL) {
+        char *end;
+        float v = strtof(value, &end);
+        if (end == value || *end || !(v >= (float)o->low && v <= (float)o->high))
+            return pm_fail(err, PM_EINVAL, "--%s wants a number from %u to %u, not \"%.80s\"", o->name,
+                           o->low, o->high, value);
+        *(float *)(void *)place = v;
     } else {
         char *end;
         errno = 0;

@@ -20,6 +20,7 @@ enum pm_option_kind {
     PM_OPTION_TEXT,      /* const char * */
     PM_OPTION_NEED_TEXT, /* const char * that must be given: NULL in the settings before */
     PM_OPTION_UINT,      /* uint32_t in low..high */
+    PM_OPTION_DECIMAL,   /* float in low..high */
     PM_OPTION_LOG_LEVEL, /* enum pm_log_level */
 };
 struct pm_option {

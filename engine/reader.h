@@ -8,7 +8,8 @@
  *
  * Ownership: the reader copies nothing of a request's pixels: they must stay until its result event or its
  * cancel. Events are valid until the next call on the reader. Threads: one owner thread. Errors: PM_ENOTFOUND
- * (no such model), PM_EFORMAT (damaged weights), PM_ENOMEM. Nothing outside engine/ knows which family runs.
+ * (no such model), PM_EFORMAT (damaged weights), PM_ENOMEM, PM_EINVAL (a setting of a request and its range).
+ * Nothing outside engine/ knows which family runs.
  */
 #ifndef PM_ENGINE_READER_H
 #define PM_ENGINE_READER_H
@@ -25,7 +26,7 @@ enum pm_region_kind { PM_REGION_LINE, PM_REGION_BLOCK }; /* what a model wants a
 
 enum pm_finish {
     PM_FINISH_STOP,      /* the model ended the text itself */
-    PM_FINISH_LENGTH,    /* max_tokens reached */
+    PM_FINISH_LENGTH,    /* max_tokens reached, or the text repeated itself without end */
     PM_FINISH_EMPTY,     /* nothing legible: text is "" */
     PM_FINISH_CANCELLED, /* pm_reader_cancel */
     PM_FINISH_ERROR,     /* this region failed; see error */
@@ -35,13 +36,20 @@ struct pm_reader_config {
     const char *model_dir; /* folder with pagemill.json and the packed weights */
     int threads;           /* compute threads of this reader, >= 1 */
     int max_running;       /* most requests admitted at once, >= 1 */
+    /* Readers that write token by token; the others ignore them. */
+    size_t cache_bytes; /* most memory for what running texts need (KV cache); 0: the family's choice */
+    int drafts;         /* tokens guessed ahead; they change the speed only. 0: the model's own, -1: none */
 };
 
 struct pm_reader_request {
     uint64_t id;           /* the caller's; unique among admitted requests */
     struct pm_image image; /* borrowed */
     enum pm_task task;
-    int max_tokens; /* 0: the model's own limit; line readers ignore it */
+    /* Readers that write token by token; the others ignore the rest. */
+    int max_tokens;           /* 0: the model's own limit */
+    float temperature;        /* 0: always the likeliest token */
+    float repetition_penalty; /* 0 and 1: none */
+    uint64_t seed;            /* of the choices at a temperature */
 };
 
 /* A word of the text: bytes [start, end) of it, its extent as shares 0..1 of the picture's width, its

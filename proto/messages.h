@@ -143,6 +143,12 @@ struct pm_options {    /* of a job; travels in every lease */
     bool no_orientation, no_deskew, no_images;
     const char *stem;    /* output name */
     bool partial_events; /* stream partial text to watchers */
+    /* Readers that write token by token; the others ignore them. */
+    uint32_t max_tokens;       /* of one region's text; 0: the model's limit */
+    float temperature;         /* 0: always the likeliest token */
+    float repetition_penalty;  /* 0 and 1: none */
+    uint64_t seed;             /* of the choices at a temperature */
+    uint32_t region_timeout_s; /* most time for one region; 0: the fleet's */
 };
 struct pm_msg_lease {
     uint64_t task, epoch, job;

@@ -94,6 +94,11 @@ static const struct pm_field options_rows[] = {
     PM_ROW_BOOL(T, no_images, false, "no pictures are written"),
     PM_ROW_STR(T, stem, PM_LIMIT_NAME, false, "name of the output files"),
     PM_ROW_BOOL(T, partial_events, false, "partial text goes to watchers"),
+    PM_ROW_U32(T, max_tokens, false, "most tokens of one region's text; 0: the model's limit"),
+    PM_ROW_F32(T, temperature, false, "0: always the likeliest token"),
+    PM_ROW_F32(T, repetition_penalty, false, "0 and 1: none"),
+    PM_ROW_U64(T, seed, false, "of the choices at a temperature"),
+    PM_ROW_U32(T, region_timeout_s, false, "most time for one region; 0: the fleet's"),
 };
 #undef T
 const struct pm_schema pm_schema_options = PM_SCHEMA_OF("options", VERSION, struct pm_options, options_rows);

@@ -5,10 +5,12 @@
 #include "proto/peer_options.h"
 #include "worker/worker.h"
 
+#define MODELS_DRAFTS UINT32_MAX /* --drafts is not given */
+
 struct settings {
     struct pm_peer_settings peer;
     const char *models, *reader;
-    uint32_t threads;
+    uint32_t threads, cache_mb, drafts;
 };
 static const struct pm_option options[] = {
     {"models", 0, PM_OPTION_NEED_TEXT, "DIR[:DIR...]",
@@ -21,6 +23,14 @@ static const struct pm_option options[] = {
      offsetof(struct settings, threads), 1, 1024},
     {"credit", 0, PM_OPTION_UINT, "N", "Regions held at once. Default: 16.",
      offsetof(struct settings, peer.credit), 1, 4096},
+    {"kv-memory", 0, PM_OPTION_UINT, "MB",
+     "Readers that write token by token: most memory for the texts being written; when it is full, regions "
+     "wait for each other. Default: 2048.",
+     offsetof(struct settings, cache_mb), 1, 1u << 24},
+    {"drafts", 0, PM_OPTION_UINT, "N",
+     "Readers that write token by token: tokens guessed ahead, when the model can; the text is the same. "
+     "Default: the model's own.",
+     offsetof(struct settings, drafts), 0, 4},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {pm_peer_options, options, pm_daemon_options, NULL};
 
@@ -47,8 +57,13 @@ static int run(void *settings, struct pm_error *err)
     struct pm_reader *reader = NULL;
     int rc = pm_model_find(s->models, s->reader, &model, err);
     if (!rc) {
-        struct pm_reader_config config = {
-            .model_dir = model.dir, .threads = (int)s->threads, .max_running = (int)s->peer.credit};
+        struct pm_reader_config config = {.model_dir = model.dir,
+                                          .threads = (int)s->threads,
+                                          .max_running = (int)s->peer.credit,
+                                          .cache_bytes = (size_t)s->cache_mb << 20,
+                                          .drafts = s->drafts == MODELS_DRAFTS ? 0
+                                                    : s->drafts                ? (int)s->drafts
+                                                                               : -1};
         rc = pm_reader_open(&config, &reader, err);
     }
     int status = rc ? EX_CONFIG : serve(s, reader, err);
@@ -81,6 +96,7 @@ int main(int argc, char **argv)
 {
     struct settings s = {.peer = {.daemon = {.name = "worker", .log_level = PM_LOG_INFO}, .credit = 16},
                          .reader = "fast",
-                         .threads = 1};
+                         .threads = 1,
+                         .drafts = MODELS_DRAFTS};
     return pm_daemon_main(&worker, argc, argv, &s);
 }

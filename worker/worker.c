@@ -1,5 +1,6 @@
 #include "worker/worker.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ struct running {
     int64_t leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
     uint32_t attempt, crop;
     bool wants_partial;
+    bool is_own_deadline; /* set by the job's owner: another attempt would pass it, too */
     struct open_sheet *sheet;
 };
 
@@ -107,6 +109,22 @@ static bool is_final(int code)
     return code == PM_EFORMAT || code == PM_ELIMIT || code == PM_EINVAL || code == PM_EUNSUPPORTED;
 }
 
+/* The earlier of what the broker and what the job's owner allow. */
+static void set_deadline(struct running *r, const struct pm_msg_lease *lease)
+{
+    uint32_t own_s = lease->options.region_timeout_s;
+    int64_t own_us = r->leased_us + (int64_t)own_s * 1000000;
+    r->deadline_us = pm_peer_deadline_us(lease, r->leased_us);
+    r->is_own_deadline = own_s && (!r->deadline_us || own_us < r->deadline_us);
+    if (r->is_own_deadline)
+        r->deadline_us = own_us;
+}
+
+static int token_limit(uint32_t tokens)
+{
+    return tokens > INT_MAX ? INT_MAX : (int)tokens;
+}
+
 static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
 {
     struct pm_error err;
@@ -126,9 +144,14 @@ static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
                           .wants_partial = lease->options.partial_events,
                           .leased_us = pm_clock_us(),
                           .sheet = sheet};
-    r->deadline_us = pm_peer_deadline_us(lease, r->leased_us);
-    struct pm_reader_request request = {
-        .id = lease->task, .image = crop.image, .task = (enum pm_task)crop.task};
+    set_deadline(r, lease);
+    struct pm_reader_request request = {.id = lease->task,
+                                        .image = crop.image,
+                                        .task = (enum pm_task)crop.task,
+                                        .max_tokens = token_limit(lease->options.max_tokens),
+                                        .temperature = lease->options.temperature,
+                                        .repetition_penalty = lease->options.repetition_penalty,
+                                        .seed = lease->options.seed};
     if (pm_reader_admit(w->reader, &request, &err))
         goto fail;
     pm_map_put(&w->running, r->task, r);
@@ -217,7 +240,7 @@ static void end_overdue(struct pm_worker *w)
             pm_fail(&err, PM_ETIMEOUT, "reading the region took longer than %.1f s",
                     (double)(r->deadline_us - r->leased_us) / 1e6);
             pm_reader_cancel(w->reader, task, NULL);
-            pm_peer_fail(w->peer, task, &err, false);
+            pm_peer_fail(w->peer, task, &err, r->is_own_deadline);
             forget(w, r);
             again = true; /* the map moved under the cursor */
             break;

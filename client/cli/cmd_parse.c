@@ -11,14 +11,17 @@
 
 struct settings {
     struct pm_read_options read;
-    uint32_t workers;
+    uint32_t workers, threads;
     const char *models, *log, *log_level;
 };
 
 static const struct pm_option own_options[] = {
     {"workers", 'w', PM_OPTION_UINT, "N",
-     "Worker processes; each reads with one thread. Default: one a core.", offsetof(struct settings, workers),
-     1, 1024},
+     "Worker processes. Default: one a core; for readers of blocks one in all.",
+     offsetof(struct settings, workers), 1, 1024},
+    {"threads", 0, PM_OPTION_UINT, "N",
+     "Compute threads of a worker. Default: 1; for readers of blocks one a core.",
+     offsetof(struct settings, threads), 1, 1024},
     {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
      "The folders of models. Default: those of `pagemill model add` and the installed ones.",
      offsetof(struct settings, models), 0, 0},
@@ -40,7 +43,8 @@ static int run_private(const struct settings *s, const struct pm_batch_config *c
                                              .reader = s->read.reader,
                                              .log_path = s->log,
                                              .log_level = s->log_level,
-                                             .workers = s->workers};
+                                             .workers = s->workers,
+                                             .threads = s->threads};
     int rc = pm_private_start(&fleet_config, &fleet, &err);
     if (rc) {
         pm_cli_error("%s", err.text);

@@ -173,6 +173,8 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
             put_number(&a, "--threads", f->threads);
             if (f->credit)
                 put_number(&a, "--credit", f->credit);
+            if (f->kv_memory_mb)
+                put_number(&a, "--kv-memory", f->kv_memory_mb);
         } else if (!strcmp(kind, "layoutd")) {
             rc = put_layoutd(f, &a, err);
         }

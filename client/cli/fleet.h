@@ -22,6 +22,7 @@ struct pm_fleet { /* strings borrowed */
     const char *log_level;
     uint32_t workers, layouts, threads; /* threads: of one worker */
     uint32_t credit;                    /* regions a worker holds; 0: its default */
+    uint32_t kv_memory_mb;              /* a worker's, for texts being written; 0: its default */
     uint32_t pixel_budget_mb;           /* 0: the broker's default */
     uint32_t result_ttl_s;              /* 0: the broker's default */
     uint32_t drain_s;                   /* patience with work in hand when stopping */

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "client/cli/fleet.h"
 #include "client/cli/locate.h"
+#include "engine/manifest.h"
 
 #define PIXEL_NEED_BYTES ((uint64_t)192 << 20)
 #define PIXEL_MOST_MB    2048u
@@ -179,6 +180,22 @@ out:
     return rc;
 }
 
+static void choose_workers(struct pm_private *p)
+{
+    struct pm_private_config *c = &p->config;
+    struct pm_model_manifest model = {0};
+    uint32_t cores = (uint32_t)pm_host_cores();
+    bool is_block = p->models && !pm_model_find(p->models, c->reader, &model, NULL) &&
+                    model.region_kind == PM_REGION_BLOCK;
+    pm_model_manifest_free(&model);
+    if (!c->threads)
+        c->threads = is_block && !c->workers ? cores : 1;
+    if (!c->workers)
+        c->workers = cores > c->threads ? cores / c->threads : 1;
+    if (!c->layouts)
+        c->layouts = pm_private_layouts(c->workers);
+}
+
 int pm_private_start(const struct pm_private_config *config, struct pm_private *out, struct pm_error *err)
 {
     *out = (struct pm_private){
@@ -186,10 +203,8 @@ int pm_private_start(const struct pm_private_config *config, struct pm_private *
     struct pm_private_config *c = &out->config;
     c->reader = c->reader ? c->reader : "fast";
     c->log_level = c->log_level ? c->log_level : "info";
-    c->workers = c->workers ? c->workers : (uint32_t)pm_host_cores();
-    c->layouts = c->layouts ? c->layouts : pm_private_layouts(c->workers);
-    c->threads = c->threads ? c->threads : 1;
     int rc = pm_locate_models(c->models, &out->models, err);
+    choose_workers(out);
     if (!rc)
         rc = make_folders(out, err);
     if (!rc) {

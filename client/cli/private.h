@@ -16,7 +16,9 @@
 
 struct pm_private_config {
     const char *models, *reader, *log_path, *log_level; /* NULL: defaults */
-    uint32_t workers, layouts, threads;                 /* 0: from the machine */
+    /* 0: from the machine: a single-threaded worker a core; for readers of blocks, whose weights are read
+     * once for all regions that are written together, one worker on all cores */
+    uint32_t workers, layouts, threads;
 };
 struct pm_private {
     struct pm_private_config config;

@@ -123,6 +123,11 @@ int pm_read_prepare(const struct pm_command *command, struct pm_read_options *o,
     config->submit.no_orientation = o->no_orientation;
     config->submit.no_deskew = o->no_deskew;
     config->submit.no_images = o->no_images;
+    config->submit.max_tokens = o->max_tokens;
+    config->submit.temperature = o->temperature;
+    config->submit.repetition_penalty = o->repetition_penalty;
+    config->submit.seed = o->seed;
+    config->submit.region_timeout_s = o->region_timeout_s;
     config->to_stdout = o->to_stdout;
     config->is_quiet = o->is_quiet;
     config->timeout_s = o->timeout_s;

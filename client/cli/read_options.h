@@ -6,7 +6,8 @@
 
 struct pm_read_options {
     const char *out, *format, *pages, *password, *password_file, *reader, *drop, *files_from;
-    uint32_t dpi, timeout_s;
+    uint32_t dpi, timeout_s, max_tokens, region_timeout_s, seed;
+    float temperature, repetition_penalty;
     bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images;
     char *password_read; /* owned: of password_file */
 };
@@ -111,6 +112,48 @@ struct pm_read_options {
          offsetof(type, m.timeout_s),                                                                          \
          1,                                                                                                    \
          100000000},                                                                                           \
+        {"max-tokens",                                                                                         \
+         0,                                                                                                    \
+         PM_OPTION_UINT,                                                                                       \
+         "N",                                                                                                  \
+         "Readers that write token by token: most tokens of one region's text. Default: the model's limit.",   \
+         offsetof(type, m.max_tokens),                                                                         \
+         1,                                                                                                    \
+         1000000},                                                                                             \
+        {"temperature",                                                                                        \
+         0,                                                                                                    \
+         PM_OPTION_DECIMAL,                                                                                    \
+         "X",                                                                                                  \
+         "Readers that write token by token: choose tokens by chance, the more the higher. Default: 0, "       \
+         "always the likeliest.",                                                                              \
+         offsetof(type, m.temperature),                                                                        \
+         0,                                                                                                    \
+         10},                                                                                                  \
+        {"seed",                                                                                               \
+         0,                                                                                                    \
+         PM_OPTION_UINT,                                                                                       \
+         "N",                                                                                                  \
+         "With --temperature: the same number gives the same text. Default: 0.",                               \
+         offsetof(type, m.seed),                                                                               \
+         0,                                                                                                    \
+         UINT32_MAX},                                                                                          \
+        {"repetition-penalty",                                                                                 \
+         0,                                                                                                    \
+         PM_OPTION_DECIMAL,                                                                                    \
+         "X",                                                                                                  \
+         "Readers that write token by token: make tokens that are there already less likely; 1.1 is usual "    \
+         "elsewhere, and harms tables. Default: 1, none.",                                                     \
+         offsetof(type, m.repetition_penalty),                                                                 \
+         0,                                                                                                    \
+         10},                                                                                                  \
+        {"region-timeout",                                                                                     \
+         0,                                                                                                    \
+         PM_OPTION_UINT,                                                                                       \
+         "SECONDS",                                                                                            \
+         "Give up a region that takes longer. Default: the fleet's limit.",                                    \
+         offsetof(type, m.region_timeout_s),                                                                   \
+         1,                                                                                                    \
+         1000000},                                                                                             \
     {                                                                                                          \
         "quiet", 'q', PM_OPTION_FLAG, NULL, "No progress and no summary; only errors.",                        \
             offsetof(type, m.is_quiet), 0, 0                                                                   \

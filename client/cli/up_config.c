@@ -8,7 +8,7 @@
 struct pm_up_file {
     char *state, *run, *pixels, *models, *reader, *log_level;
     int64_t workers, layouts, threads, credit, keep_results_us, drain_us;
-    uint64_t pixel_budget_bytes;
+    uint64_t pixel_budget_bytes, kv_memory_bytes;
 };
 
 #define AT(member) offsetof(struct pm_up_file, member)
@@ -31,6 +31,8 @@ static const struct pm_setting settings[] = {
     {"threads", PM_SETTING_INT, AT(threads), NULL, 0, 1024, NULL, "compute threads of a worker; 0: 1"},
     {"credit", PM_SETTING_INT, AT(credit), NULL, 0, 4096, NULL,
      "regions a worker holds at once; 0: its default"},
+    {"kv_memory", PM_SETTING_BYTES, AT(kv_memory_bytes), NULL, 0, 1e13, NULL,
+     "most memory of a worker for texts being written, by readers that write token by token; 0: its default"},
     {"drain", PM_SETTING_DURATION, AT(drain_us), NULL, 0, 1e6, NULL,
      "how long a stop waits for pages in hand; 0: 60 seconds"},
     {"log_level", PM_SETTING_CHOICE, AT(log_level), "info", 0, 0, levels, "least severity that is logged"},
@@ -74,6 +76,7 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_text(&config->reader, f->reader);
     fill_text(&config->log_level, f->log_level);
     fill_number(&config->pixel_budget_mb, (f->pixel_budget_bytes + (1u << 20) - 1) >> 20);
+    fill_number(&config->kv_memory_mb, (f->kv_memory_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->result_ttl_s, seconds(f->keep_results_us));
     fill_number(&config->drain_s, seconds(f->drain_us));
     fill_number(&config->workers, (uint64_t)f->workers);

@@ -17,7 +17,7 @@
 
 struct pm_up_config { /* NULL and 0: not given */
     const char *state, *run, *pixels, *models, *reader, *log_level;
-    uint32_t pixel_budget_mb, result_ttl_s, workers, layouts, threads, credit, drain_s;
+    uint32_t pixel_budget_mb, result_ttl_s, workers, layouts, threads, credit, drain_s, kv_memory_mb;
 };
 
 struct pm_up_file; /* owns the texts that a config got from its file */

@@ -119,10 +119,16 @@ struct pagemill_submit_options {
     int no_deskew;        /* 1: pages are not straightened */
     int no_images;        /* 1: pictures are not cut out */
     int partial_text;     /* 1: watchers may get text while it is read */
+    /* Readers that write token by token; the others ignore them. */
+    unsigned max_tokens;       /* of one region's text; 0: the model's limit */
+    float temperature;         /* 0: always the likeliest token; at most 10 */
+    float repetition_penalty;  /* 0 and 1: none; at most 10 */
+    uint64_t seed;             /* of the choices at a temperature */
+    unsigned region_timeout_s; /* most seconds for one region; 0: the fleet's limit */
 };
 #define PAGEMILL_SUBMIT_OPTIONS_INIT                                                                         \
     {                                                                                                        \
-        sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0                  \
+        sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0   \
     }
 
 /* Stores the document with the fleet and submits it. When this returns 0 the job survives a power cut. A

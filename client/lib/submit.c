@@ -9,8 +9,9 @@
 #include "base/pages.h"
 #include "base/utf8.h"
 
-#define KEY_BYTES 16
-#define SWEPT_US  ((int64_t)60 * 1000000) /* nothing younger is swept */
+#define KEY_BYTES   16
+#define NUMBER_MOST 10
+#define SWEPT_US    ((int64_t)60 * 1000000) /* nothing younger is swept */
 
 static const char *or_empty(const char *text)
 {
@@ -36,6 +37,11 @@ static int check_options(const struct pagemill_submit_options *o, struct pm_erro
             return PM_EINVAL;
     if (o->priority > 4)
         return pm_fail(err, PM_EINVAL, "priority is 0 to 4, not %u", o->priority);
+    if (!(o->temperature >= 0 && o->temperature <= NUMBER_MOST))
+        return pm_fail(err, PM_EINVAL, "temperature is 0 to %d, not %g", NUMBER_MOST, (double)o->temperature);
+    if (!(o->repetition_penalty >= 0 && o->repetition_penalty <= NUMBER_MOST))
+        return pm_fail(err, PM_EINVAL, "repetition penalty is 0 to %d, not %g", NUMBER_MOST,
+                       (double)o->repetition_penalty);
     return pm_pages_parse(or_empty(o->pages), &pages, err);
 }
 
@@ -87,7 +93,12 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
                                           .no_deskew = o.no_deskew != 0,
                                           .no_images = o.no_images != 0,
                                           .stem = o.stem && *o.stem ? o.stem : stem,
-                                          .partial_events = o.partial_text != 0},
+                                          .partial_events = o.partial_text != 0,
+                                          .max_tokens = o.max_tokens,
+                                          .temperature = o.temperature,
+                                          .repetition_penalty = o.repetition_penalty,
+                                          .seed = o.seed,
+                                          .region_timeout_s = o.region_timeout_s},
                               .priority = o.priority,
                               .batch = or_empty(o.batch)};
     off_t start = source->fd >= 0 ? lseek(source->fd, 0, SEEK_CUR) : 0;

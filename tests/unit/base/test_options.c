@@ -16,6 +16,7 @@
 struct settings {
     const char *out, *name, *need;
     uint32_t count;
+    float share;
     enum pm_log_level level;
     bool flag, other, secret;
 };
@@ -23,6 +24,7 @@ static const struct pm_option options[] = {
     {"output", 'o', PM_OPTION_TEXT, "DIR", "Where results go.", offsetof(struct settings, out), 0, 0},
     {"name", 0, PM_OPTION_TEXT, "NAME", "A name.", offsetof(struct settings, name), 0, 0},
     {"count", 'n', PM_OPTION_UINT, "N", "How many.", offsetof(struct settings, count), 1, 100},
+    {"share", 0, PM_OPTION_DECIMAL, "X", "How much.", offsetof(struct settings, share), 0, 2},
     {"flag", 'f', PM_OPTION_FLAG, NULL, "On.", offsetof(struct settings, flag), 0, 0},
     {"other", 'x', PM_OPTION_FLAG, NULL, "Also on.", offsetof(struct settings, other), 0, 0},
     {"log-level", 0, PM_OPTION_LOG_LEVEL, "LEVEL", "How much is said.", offsetof(struct settings, level), 0,
@@ -116,6 +118,11 @@ static void test_refusals(void **state)
     REFUSE("from 1 to 100", "--count", "7x", "a");
     REFUSE("from 1 to 100", "--count", "", "a");
     REFUSE("from 1 to 100", "--count", "99999999999999999999999", "a");
+    REFUSE("--share wants a number from 0 to 2, not \"2.1\"", "--share", "2.1", "a");
+    REFUSE("from 0 to 2", "--share=-0.1", "a");
+    REFUSE("from 0 to 2", "--share", "nan", "a");
+    REFUSE("from 0 to 2", "--share", "1,5", "a");
+    REFUSE("from 0 to 2", "--share", "", "a");
     REFUSE("--log-level is debug, info, warning or error, not \"loud\"", "--log-level", "loud", "a");
     REFUSE("unknown option --secret; see probe --help", "--secret", "a"); /* hints keep secrets */
     REFUSE("FILE... is missing; usage: probe [options] FILE...", "--flag");
@@ -128,6 +135,9 @@ static void test_kinds(void **state)
     struct settings s;
     struct pm_arguments arguments;
     struct pm_error err;
+    assert_int_equal(PARSE("--share", "0.25", "a"), 0);
+    assert_float_equal(s.share, 0.25f, 0);
+    free(arguments.items);
     assert_int_equal(PARSE("--log-level", "Warning", "--secret-flag", "a"), 0);
     assert_int_equal(s.level, PM_LOG_WARNING);
     assert_true(s.secret);
