@@ -52,10 +52,10 @@ static bool can_start(const struct pm_generate *g, const struct pm_gen_seq *s)
 }
 
 /* Room for that many tokens in the cache of sequence `index`; younger ones make way. False: not now. */
-static bool make_room(struct pm_generate *g, int index, int tokens)
+static bool make_room(struct pm_generate *g, int index, int tokens, struct pm_error *why)
 {
     struct pm_gen_seq *s = g->seqs[index];
-    while (pm_kv_reserve(g->kv_pool, &s->kv, tokens, NULL))
+    while (pm_kv_reserve(g->kv_pool, &s->kv, tokens, why))
         if (!pause_youngest(g, index))
             return false;
     return true;
@@ -113,7 +113,7 @@ static int prefill_rows(const struct pm_generate *g)
 
 /* Chooses the rows of this pass, oldest sequence first: each running one its next token and drafts, then
  * prompts as far as the prefill rows go. */
-static int plan(struct pm_generate *g)
+static int plan(struct pm_generate *g, struct pm_error *why)
 {
     int rows = 0, prefill = prefill_rows(g);
     bool may_start = true;
@@ -133,7 +133,7 @@ static int plan(struct pm_generate *g)
         /* Drafts are worth nobody's pages. */
         if (drafts && pm_kv_reserve(g->kv_pool, &s->kv, s->computed + take + drafts, NULL))
             drafts = 0;
-        if (!drafts && !make_room(g, i, s->computed + take))
+        if (!drafts && !make_room(g, i, s->computed + take, why))
             continue;
         prefill -= is_prefill ? take : 0;
         s->row_count = take + drafts;
@@ -269,9 +269,10 @@ static int draft(struct pm_generate *g, struct pm_error *err)
 
 int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
 {
-    int rows = plan(g);
-    if (!rows)
-        return pm_fail(err, PM_EINTERNAL, "%d sequences run and none of them can go on", g->count);
+    struct pm_error why = {.code = PM_EINTERNAL, .text = "there is no reason"};
+    int rows = plan(g, &why);
+    if (!rows) /* memory that was promised is not there: for the oldest, alone, the pool has room */
+        return pm_fail(err, why.code, "%d sequences run and none of them can go on: %s", g->count, why.text);
     int rc = pm_decoder_run(g->decoder, g->rows, rows, err);
     if (rc)
         return rc;
