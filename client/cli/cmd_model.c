@@ -85,9 +85,16 @@ const struct pm_command pm_command_model = {
     .run = run,
     .usage =
         {.name = "pagemill model",
-         .arguments = "add PATH | list | show NAME... | verify [NAME|PATH]... | remove NAME... | pack SRC",
+         .arguments = "VERB [PATH|NAME]...",
          .summary = "add, list, show, check and remove models",
          .about =
+             " add PATH [--name NAME] [--precision bf16|f32] [--replace]\n"
+             " list [--json]\n"
+             " show NAME... [--json]\n"
+             " verify [NAME|PATH]...\n"
+             " remove NAME...\n"
+             " pack SRC -o OUT\n"
+             "\n"
              "add makes a reader of published weights: a folder of safetensors (one file or shards), an MLX "
              "folder, a GGUF file with its mmproj beside it, or one such file. Everything is checked, the "
              "weights are written once more in the layout that is mapped, not loaded, and the source is not "

@@ -190,9 +190,9 @@ class Bad(Case):
 
     def test_missing_model(self):
         (self.dir / "models").mkdir()
-        done = run("parse", KINDS / "note.png", "-o", self.dir / "out", env={"PAGEMILL_MODELS": str(self.dir / "models")})
+        done = run("parse", KINDS / "note.png", "-o", self.dir / "out", "--models", self.dir / "models")
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex(done.stderr.decode().lower(), "model")
+        self.assertRegex(done.stderr.decode().lower(), "no model")
 
     def test_unknown_reader(self):
         done = run("parse", KINDS / "note.png", "-o", self.dir / "out", "--reader", "nosuch")

@@ -84,10 +84,49 @@ static void test_files(void **state)
     free(dir);
 }
 
+/* Several folders: the first model of a name counts, a folder that is gone hides nothing. */
+static void test_search_path(void **state)
+{
+    const char *root = *state;
+    struct pm_model_manifest m;
+    struct pm_error err;
+    char **dirs, *user = pm_fs_join(root, "user"), *installed = pm_fs_join(root, "installed");
+    char *both = pm_xprintf("%s:/nowhere/at/all:%s", user, installed);
+    size_t count;
+    put(user, "z", pm_xprintf(HEAD "}", "mine"));
+    put(user, "y", pm_xprintf(HEAD "}", "same"));
+    put(installed, "a", pm_xprintf(HEAD "}", "theirs"));
+    put(installed, "b",
+        pm_xprintf("{\"name\":\"same\",\"family\":\"g\",\"region\":\"line\",\"tasks\":[\"text\"]}"));
+    assert_int_equal(pm_model_list(both, &dirs, &count, &err), 0);
+    assert_int_equal(count, 4);
+    assert_string_equal(strrchr(dirs[0], '/'), "/y");
+    assert_string_equal(strrchr(dirs[3], '/'), "/b");
+    for (size_t i = 0; i < count; i++)
+        free(dirs[i]);
+    free(dirs);
+    assert_int_equal(pm_model_find(both, "same", &m, &err), 0);
+    assert_string_equal(strrchr(m.dir, '/'), "/y");
+    pm_model_manifest_free(&m);
+    assert_int_equal(pm_model_find(both, "theirs", &m, &err), 0);
+    pm_model_manifest_free(&m);
+    assert_int_equal(pm_model_find_family(both, "g", &m, &err), 0);
+    assert_string_equal(strrchr(m.dir, '/'), "/b");
+    pm_model_manifest_free(&m);
+    assert_int_equal(pm_model_find_family(both, "h", &m, &err), PM_ENOTFOUND);
+    assert_non_null(strstr(err.text, "\"h\""));
+    assert_int_equal(pm_model_find("/nowhere:/nowhere/else", "same", &m, &err), PM_ENOTFOUND);
+    assert_int_equal(pm_model_list("", &dirs, &count, &err), PM_ENOTFOUND);
+    free(both);
+    free(user);
+    free(installed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_list_and_find, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_search_path, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_files, folder_make, folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

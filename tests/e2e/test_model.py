@@ -1,0 +1,164 @@
+"""`pagemill model`: adding, listing, showing, checking and removing models; who finds them afterwards."""
+import json
+import subprocess
+import unittest
+
+import tiny_model
+from fleet import KINDS, SOURCE, Case, out_of, run
+
+
+class Model(Case):
+    def setUp(self):
+        super().setUp()
+        self.models = self.dir / "models"
+        self.env = {"PAGEMILL_MODELS": str(self.models), "XDG_DATA_HOME": str(self.dir / "data")}
+        self.source = tiny_model.write(self.dir / "Tiny Model")
+
+    def model(self, *args, code=0, **kw):
+        return self.expect(run("model", *args, env=self.env, **kw), code)
+
+    def refused(self, *args, says, code=1):
+        done = self.model(*args, code=code)
+        for word in [says] if isinstance(says, str) else says:
+            self.assertIn(word, done.stderr.decode(), out_of(done))
+        self.assertEqual(list(self.models.glob(".*")), [], "something was left behind")
+
+    def names(self):
+        return [m["name"] for m in json.loads(self.model("list", "--json").stdout)]
+
+    def facts(self, name):
+        return json.loads(self.model("show", name, "--json").stdout)
+
+    def test_life_of_a_model(self):
+        done = self.model("add", self.source)
+        self.assertIn("tiny-model: added", done.stdout.decode())
+        self.assertEqual(self.names(), ["tiny-model", "fast"])
+        facts = self.facts("tiny-model")
+        self.assertEqual((facts["family"], facts["region"], facts["precision"]), ("glm_ocr", "block", "bf16"))
+        self.assertEqual(facts["sizes"]["text"]["hidden"], tiny_model.HIDDEN)
+        self.assertEqual(facts["prompts"]["table"], "Table Recognition:")
+        self.assertEqual(facts["source"]["format"], "safetensors")
+        count = 0
+        for shape in tiny_model.tensors().values():
+            values = 1
+            for side in shape:
+                values *= side
+            count += values
+        self.assertEqual(facts["parameters"], count)
+        shown = self.model("show", "tiny-model").stdout.decode()
+        for word in ("glm_ocr", "bf16", "safetensors", "Formula Recognition:"):
+            self.assertIn(word, shown)
+        self.assertIn("ok", self.model("verify", "tiny-model").stdout.decode())
+        self.model("remove", "tiny-model")
+        self.assertEqual(self.names(), ["fast"])
+        self.assertEqual(list(self.models.iterdir()), [])
+
+    def test_complete_by_itself(self):
+        self.model("add", self.source / "model.safetensors", "--name", "a", "--precision", "f32")
+        subprocess.run(["rm", "-rf", str(self.source)], check=True)
+        self.model("verify", "a")
+        self.assertEqual(self.facts("a")["precision"], "f32")
+
+    def test_name_taken(self):
+        self.model("add", self.source, "--name", "a")
+        self.refused("add", self.source, "--name", "a", says=["\"a\"", "--replace"])
+        self.refused("add", self.source, "--name", "fast", says="taken")
+        self.refused("add", self.source, "--name", "fast", "--replace", says="taken")
+        self.refused("add", self.source, "--name", "../a", says="name")
+        before = self.facts("a")
+        self.model("add", self.source, "--name", "a", "--precision", "f32", "--replace")
+        after = self.facts("a")
+        self.assertEqual((before["precision"], after["precision"]), ("bf16", "f32"))
+        self.assertEqual(self.names(), ["a", "fast"])
+        self.assertEqual([p.name for p in self.models.iterdir()], ["a"])
+
+    def test_replacing_fails_the_old_one_stays(self):
+        self.model("add", self.source, "--name", "a")
+        bad = tiny_model.write(self.dir / "bad", rename={"lm_head.weight": "score.weight"})
+        self.refused("add", bad, "--name", "a", "--replace", says="score.weight")
+        self.model("verify", "a")
+
+    def test_refused_sources(self):
+        self.refused("add", self.dir / "nobody", says="nobody")
+        self.refused("add", KINDS, says=str(KINDS))
+        self.refused("add", self.source, "--precision", "int3", says=["int3", "bf16"], code=2)
+        lora = tiny_model.write(self.dir / "lora", rename={
+            "lm_head.weight": "base_model.model.lm_head.lora_A.weight"})
+        self.refused("add", lora, says=["lora_A", "merge"])
+        other = tiny_model.write(self.dir / "other", config=dict(tiny_model.CONFIG, model_type="qwen3_vl"))
+        self.refused("add", other, says="qwen3_vl")
+        cut = tiny_model.write(self.dir / "cut")
+        weights = cut / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        self.refused("add", cut, says="model.safetensors")
+        speechless = tiny_model.write(self.dir / "speechless")
+        (speechless / "chat_template.jinja").unlink()
+        self.refused("add", speechless, says="chat template")
+        self.assertEqual(self.names(), ["fast"])
+
+    def test_damage_is_found(self):
+        self.model("add", self.source, "--name", "a")
+        weights = self.models / "a/model.pmw"
+        raw = bytearray(weights.read_bytes())
+        raw[len(raw) // 2] ^= 4
+        weights.write_bytes(raw)
+        self.refused("verify", "a", says=["model.pmw", "damaged"])
+        self.refused("verify", says="model.pmw")
+        weights.write_bytes(raw[:-8])
+        self.refused("show", "a", says="model.pmw")
+
+    def test_remove(self):
+        self.refused("remove", "fast", says="came with the program")
+        self.refused("remove", "nobody", says="nobody")
+        self.assertTrue((SOURCE / "models/ppocr/det.pmw").exists())
+
+    def test_remove_refuses_what_is_in_use(self):
+        self.model("add", self.source, "--name", "a")
+        code = ("import mmap, sys, time\nf = open(sys.argv[1], 'rb')\nm = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n"
+                "print('ready', flush=True)\ntime.sleep(600)")
+        reader = subprocess.Popen(["python3", "-c", code, str(self.models / "a/model.pmw")], stdout=subprocess.PIPE)
+        try:
+            reader.stdout.readline()
+            self.refused("remove", "a", says=[str(reader.pid), "reading"])
+        finally:
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()
+        self.model("remove", "a")
+
+    def test_killed_in_the_middle(self):
+        self.model("add", self.source, "--name", "b")
+        left = self.models / ".a.4194305.tmp"  # above the largest process number
+        left.mkdir()
+        (left / "pagemill.json").write_text("{")
+        self.assertEqual(self.names(), ["b", "fast"])
+        self.model("add", self.source, "--name", "a")
+        self.assertFalse(left.exists())
+
+    def test_own_folder_of_the_user(self):
+        env = {"PAGEMILL_MODELS": "", "XDG_DATA_HOME": str(self.dir / "data")}
+        self.expect(run("model", "add", self.source, "--name", "a", env=env), 0)
+        self.assertTrue((self.dir / "data/pagemill/models/a/pagemill.json").exists())
+        listed = self.expect(run("model", "list", env=env), 0).stdout.decode()
+        self.assertRegex(listed, r"(?s)a +glm_ocr.*fast +ppocr")
+
+    def test_search_path(self):
+        other = self.dir / "more"
+        self.model("add", self.source, "--name", "a")
+        self.model("add", self.source, "--name", "b", "--models", other)
+        both = f"{other}:{self.models}"
+        listed = json.loads(self.model("list", "--json", "--models", both).stdout)
+        self.assertEqual([m["name"] for m in listed], ["b", "a"])
+        # layout detection finds its networks in one folder, the worker its reader in another
+        done = self.expect(run("parse", KINDS / "note.png", "-o", self.dir / "out", env=self.env), 0)
+        self.assertTrue((self.dir / "out/note/note.md").exists(), out_of(done))
+
+    def test_usage(self):
+        for words in (["add"], ["pack", "x"], ["show"], ["remove"], ["list", "x"], ["ad", "x"]):
+            self.expect(run("model", *words, env=self.env), 2)
+        self.assertIn("\"add\"", run("model", "ad", env=self.env).stderr.decode())
+        self.assertIn("merged", run("model", "--help", env=self.env).stdout.decode())
+
+
+if __name__ == "__main__":
+    unittest.main()
