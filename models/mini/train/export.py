@@ -51,9 +51,9 @@ def quantise(values):
     groups = values.reshape(values.shape[0], -1, GROUP).astype(np.float32)
     low, high = groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)
     best = None
-    for narrower in (0, 0.002, 0.004, 0.008, 0.015):
-        scale = half((high - low) * (1 - narrower) / LEVELS)
-        bias = half((high + low) / 2 - scale * LEVELS / 2)
+    for narrower in (None, 0, 0.002, 0.004, 0.008, 0.015):
+        scale = half((high - low) * (1 - (narrower or 0)) / LEVELS)
+        bias = half(low if narrower is None else (high + low) / 2 - scale * LEVELS / 2)
         for _ in range(3):
             levels = levels_of(groups, scale, bias)
             error = ((levels * scale + bias - groups) ** 2).sum(-1, keepdims=True)
