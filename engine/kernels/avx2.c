@@ -137,10 +137,10 @@ PM_INLINE void v_put_upper(uint16_t *p, __m256 v, int n)
 #include "engine/kernels/lm_residual.h"
 
 /* 12 sums, 2 weights, 1 input. */
-#define LM(name) name##_f32
-#define TILE_M   6
-#define TILE_V   2
-#define TILE_V1  4
+#define LM(name)    name##_f32
+#define TILE_M      6
+#define TILE_V      2
+#define TILE_WIDE_M 1
 #include "engine/kernels/lm_f32.h"
 
 /* bf16 widened: 8 sums, 4 weights, 2 inputs. */
@@ -163,12 +163,12 @@ PM_INLINE int32_t load_pair(const uint16_t *p)
     return bits;
 }
 
-#define LM(name)   name##_bf16
-#define TILE_M     4
-#define TILE_V     2
-#define TILE_V1    4
-#define PB_LOAD(p) widen(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
-#define PX_LOAD(p) widen(_mm256_set1_epi32(load_pair(p)))
+#define LM(name)    name##_bf16
+#define TILE_M      4
+#define TILE_V      2
+#define TILE_WIDE_M 1
+#define PB_LOAD(p)  widen(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define PX_LOAD(p)  widen(_mm256_set1_epi32(load_pair(p)))
 #include "engine/kernels/lm_bf16_widened.h"
 
 static void avx2_gemm(const struct pm_gemm *g)

@@ -56,10 +56,10 @@
 #include "engine/kernels/lm_math.h"
 #include "engine/kernels/lm_residual.h"
 
-#define LM(name) name##_f32
-#define TILE_M   6
-#define TILE_V   4
-#define TILE_V1  4
+#define LM(name)    name##_f32
+#define TILE_M      6
+#define TILE_V      4
+#define TILE_WIDE_M 3
 #include "engine/kernels/lm_f32.h"
 
 /* Without a dot product of pairs, bf16 is widened: 16 sums, 8 weights, 2 inputs. */
@@ -82,12 +82,12 @@ PM_INLINE int32_t load_pair(const uint16_t *p)
     return bits;
 }
 
-#define LM(name)   name##_bf16
-#define TILE_M     4
-#define TILE_V     4
-#define TILE_V1    4
-#define PB_LOAD(p) widen(_mm512_loadu_si512(p))
-#define PX_LOAD(p) widen(_mm512_set1_epi32(load_pair(p)))
+#define LM(name)    name##_bf16
+#define TILE_M      4
+#define TILE_V      4
+#define TILE_WIDE_M 2
+#define PB_LOAD(p)  widen(_mm512_loadu_si512(p))
+#define PX_LOAD(p)  widen(_mm512_set1_epi32(load_pair(p)))
 #include "engine/kernels/lm_bf16_widened.h"
 
 static void avx512_gemm(const struct pm_gemm *g)

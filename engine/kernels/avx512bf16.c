@@ -55,7 +55,7 @@ PM_INLINE __m512 put_probabilities(uint16_t *p, __m512 a, __m512 b, __m512 sum)
 #define P_PROBABILITIES(p, a, b, total) put_probabilities(p, a, b, total)
 #define TILE_M                          6
 #define TILE_V                          4
-#define TILE_V1                         4
+#define TILE_WIDE_M                     3
 #include "engine/kernels/lm_body.h"
 
 void pm_avx512bf16_gemm(const struct pm_gemm_bf16 *g)

@@ -1,5 +1,5 @@
 /* lm_body.h in bf16 for processors without a dot product of pairs: values are widened to f32 in registers.
- * Include after defining LM, the tile (TILE_M, TILE_V, TILE_V1), struct pair (two vectors) and
+ * Include after defining LM, the tile (TILE_M, TILE_V, TILE_WIDE_M), struct pair (two vectors) and
  *
  *   PB_LOAD(p), PX_LOAD(p)    the pairs of one vector of outputs, and one pair in every lane, widened
  *   v_round_bf16(v)           the nearest bf16 as an f32

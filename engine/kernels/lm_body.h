@@ -33,7 +33,7 @@ struct LM(product) {
 PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, const struct LM(product) * p,
                         int row, int column)
 {
-    VF a[TILE_M][TILE_V1 > TILE_V ? TILE_V1 : TILE_V];
+    VF a[TILE_M][8];
     const size_t x_stride = p->x_stride, w_stride = p->w_stride, out_stride = p->out_stride;
     const ACT *x = p->x + (size_t)row * x_stride;
     float *out = p->out + (size_t)row * out_stride + column;
@@ -52,7 +52,21 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, 
     for (int s = 0; s < count; s++) {
         const ACT *w = (const ACT *)p->segments[s] + (size_t)column * PB_VALUES;
         for (int t = 0; t < steps; t++, w += w_stride, x += PB_VALUES) {
-            PB b[TILE_V1 > TILE_V ? TILE_V1 : TILE_V];
+            if (nv == 8) { /* rows wait in registers, operands pass by */
+                PX v[TILE_M];
+                PM_UNROLL
+                for (int i = 0; i < mr; i++)
+                    v[i] = PX_LOAD(x + (size_t)i * x_stride);
+                PM_UNROLL
+                for (int j = 0; j < nv; j++) {
+                    PB b = PB_LOAD(w + j * VL * PB_VALUES);
+                    PM_UNROLL
+                    for (int i = 0; i < mr; i++)
+                        a[i][j] = P_STEP(a[i][j], v[i], b);
+                }
+                continue;
+            }
+            PB b[TILE_V];
             PM_UNROLL
             for (int j = 0; j < nv; j++)
                 b[j] = PB_LOAD(w + j * VL * PB_VALUES);
@@ -88,11 +102,12 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, 
 
 #define TILE_CASE(m)                                                                                         \
     case m:                                                                                                  \
-        LM(tile)(m, nv, start, p, row, column);                                                              \
+        if (m <= most)                                                                                       \
+            LM(tile)(m <= most ? m : 1, nv, start, p, row, column);                                          \
         break
 
-PM_INLINE void LM(rows)(const int nv, const enum LM(start) start, const struct LM(product) * p, int row,
-                        int rows, int column)
+PM_INLINE void LM(rows)(const int most, const int nv, const enum LM(start) start,
+                        const struct LM(product) * p, int row, int rows, int column)
 {
     switch (rows) {
         TILE_CASE(1);
@@ -114,18 +129,16 @@ PM_INLINE void LM(span)(const enum LM(start) start, const struct LM(product) * p
                         int columns)
 {
     int column = 0;
-#if TILE_V1 > TILE_V
-    if (rows == 1)
-        for (; column + TILE_V1 * VL <= columns; column += TILE_V1 * VL)
-            LM(tile)(1, TILE_V1, start, p, row, column);
-#endif
+    if (rows <= TILE_WIDE_M)
+        for (; column + 8 * VL <= columns; column += 8 * VL)
+            LM(rows)(TILE_WIDE_M, 8, start, p, row, rows, column);
     for (; column + TILE_V * VL <= columns; column += TILE_V * VL)
-        LM(rows)(TILE_V, start, p, row, rows, column);
+        LM(rows)(TILE_M, TILE_V, start, p, row, rows, column);
 #if TILE_V > 2
     for (; column + 2 * VL <= columns; column += 2 * VL)
-        LM(rows)(2, start, p, row, rows, column);
+        LM(rows)(TILE_M, 2, start, p, row, rows, column);
     if (column < columns)
-        LM(rows)(1, start, p, row, rows, column);
+        LM(rows)(TILE_M, 1, start, p, row, rows, column);
 #endif
 }
 
@@ -254,7 +267,10 @@ static void LM(attend_tile)(const struct pm_attention *a, struct LM(rows_state) 
         .out_stride = (size_t)width,
         .scale = rescale,
     };
-    LM(span)(LM(FROM_OUT), &p, 0, rows, width);
+    /* Wide heads: fewer rows at a time, so that values are read in one pass from end to end. */
+    int at_once = TILE_WIDE_M > 1 && width >= 8 * VL ? TILE_WIDE_M : rows;
+    for (int i = 0; i < rows; i += at_once)
+        LM(span)(LM(FROM_OUT), &p, i, rows - i < at_once ? rows - i : at_once, width);
 }
 
 static void LM(attend)(const struct pm_attention *a)
@@ -270,7 +286,8 @@ static void LM(attend)(const struct pm_attention *a)
             last = a->limits[row + i] > last ? a->limits[row + i] : last;
         }
         memset(s.out, 0, (size_t)rows * (size_t)width * sizeof *s.out);
-        for (int block = 0; block * PM_ATTENTION_BLOCK < last; block += LM(GROUP_BLOCKS))
+        int blocks = (last + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
+        for (int block = 0; block < blocks; block += LM(GROUP_BLOCKS))
             for (int i = 0; i < rows; i += TILE_M)
                 LM(attend_tile)(a, &s, row + i, i, rows - i < TILE_M ? rows - i : TILE_M, block);
         for (int i = 0; i < rows; i++) {
@@ -375,4 +392,4 @@ static void LM(convert)(const float *x, size_t x_stride, int rows, int n, void *
 #undef P_PROBABILITIES
 #undef TILE_M
 #undef TILE_V
-#undef TILE_V1
+#undef TILE_WIDE_M

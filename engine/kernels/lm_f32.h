@@ -1,4 +1,4 @@
-/* lm_body.h in f32. Include after defining LM and the tile (TILE_M, TILE_V, TILE_V1). */
+/* lm_body.h in f32. Include after defining LM and the tile (TILE_M, TILE_V, TILE_WIDE_M). */
 
 PM_INLINE void put_f32(float *p, VF v, int n)
 {
