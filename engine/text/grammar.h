@@ -3,10 +3,14 @@
  * stack for nested values); tokens are walked through a trie of the vocabulary's bytes, so a mask costs the
  * trie's live part, not the vocabulary.
  *
- * Ownership: a grammar is shared by any number of states; states copy cheaply. Threads: grammars and tries
- * are read-only after compiling; masks may be cached inside under the owner's one thread. Errors: PM_EFORMAT
- * (position and reason), PM_EUNSUPPORTED (construct or schema keyword named), PM_ELIMIT (automaton too
- * large). */
+ * What of regular expressions and of JSON schema is served stands in grammar_regex.h and grammar_schema.h. No
+ * state is a dead end: a byte is allowed only when a matching text can still follow.
+ *
+ * Ownership: a grammar is shared by any number of states and outlives them; states copy cheaply. Threads:
+ * tries are read-only; a grammar and its states belong to one thread at a time, for automaton and masks are
+ * worked out when needed and kept inside (16 + 8 MiB at most, and what live states need). Errors: PM_EFORMAT
+ * (position and reason), PM_EUNSUPPORTED (construct or schema keyword named), PM_ELIMIT (too large, with the
+ * limit), PM_EINVAL (no text can match). */
 #ifndef PM_ENGINE_TEXT_GRAMMAR_H
 #define PM_ENGINE_TEXT_GRAMMAR_H
 
@@ -18,6 +22,9 @@
 
 struct pm_token_trie;
 int pm_token_trie_new(const struct pm_tokenizer *tokenizer, struct pm_token_trie **out, struct pm_error *err);
+/* The same from the bytes of each id; NULL or no bytes: never allowed (holes, special tokens). */
+int pm_token_trie_new_bytes(const uint8_t *const *bytes, const size_t *sizes, int count,
+                            struct pm_token_trie **out, struct pm_error *err);
 void pm_token_trie_free(struct pm_token_trie **trie);
 
 struct pm_grammar;
