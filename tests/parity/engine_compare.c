@@ -180,7 +180,7 @@ static void summarise(const struct engine_capture *capture, bool is_mean, float 
             square += (double)row[i] * (double)row[i];
         }
         double mean = sum / capture->columns, n = capture->columns;
-        out[r] = (float)(is_mean ? mean : sqrt((square - sum * mean) / (n - 1)));
+        out[r] = (float)(is_mean ? mean : sqrt((square - sum * mean) / n));
     }
 }
 
