@@ -7,6 +7,7 @@
 #include "engine/vlm/image.h"
 
 #define WINDOW_SHARE   6    /* a cut may be that share of the longest part away from its ideal place */
+#define FIRST_SHARE    4    /* no part is shorter than that share of the longest, but the last */
 #define INK_SHARE      0.35 /* of the line's contrast: what differs that much from the paper is ink */
 #define SPACE_SHARE    0.17 /* of the line's height: a gap at least that wide stands between words */
 #define SKIPPED_SHARE  8    /* that share of the height above and below may show the neighbours' ink */
@@ -71,6 +72,7 @@ static int ink_in_column(const struct ink *k, int x)
 /* The best place in [from, to): the middle of the widest gap; without one, the column with the least ink. */
 static int best_cut(const struct ink *k, int from, int to, int *gap_out)
 {
+    to = to > from ? to : from + 1;
     int gap = 0, cut = from, run = 0, least = -1, least_at = from;
     for (int x = from; x < to; x++) {
         int ink = ink_in_column(k, x);
@@ -115,9 +117,10 @@ void pm_line_cut(const struct pm_line_rules *rules, const struct pm_image *line,
         }
         int rest = width - begin, pieces = (rest + longest - 1) / longest;
         int ideal = begin + rest / pieces, window = longest / WINDOW_SHARE, gap;
-        int from = ideal - window > begin ? ideal - window : begin + 1;
-        int to = ideal + window < begin + longest ? ideal + window : begin + longest;
-        int cut = best_cut(&ink, from, to > from ? to : from + 1, &gap);
+        int end = begin + longest;
+        int cut = best_cut(&ink, ideal - window, ideal + window < end ? ideal + window : end, &gap);
+        if (gap < SPACE_SHARE * line->height_px) /* in the middle of a long word */
+            cut = best_cut(&ink, begin + 1 + longest / FIRST_SHARE, end, &gap);
         has_space = gap >= SPACE_SHARE * line->height_px;
         parts[count++].end = cut;
         begin = cut;

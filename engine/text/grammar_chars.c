@@ -6,26 +6,26 @@
 #include "engine/text/grammar_chars.h"
 #include "engine/text/tokenizer_unicode.h"
 
-void pm_charset_free(struct pm_charset *set)
+void pm_char_set_free(struct pm_char_set *set)
 {
     free(set->ranges);
-    *set = (struct pm_charset){0};
+    *set = (struct pm_char_set){0};
 }
 
-void pm_charset_add(struct pm_charset *set, uint32_t lo, uint32_t hi)
+void pm_char_set_add(struct pm_char_set *set, uint32_t lo, uint32_t hi)
 {
     PM_GROW(set->ranges, set->count, set->capacity);
     set->ranges[set->count++] = (struct pm_char_range){lo, hi};
 }
 
-void pm_charset_add_set(struct pm_charset *set, const struct pm_charset *other)
+void pm_char_set_add_set(struct pm_char_set *set, const struct pm_char_set *other)
 {
     for (size_t i = 0; i < other->count; i++)
-        pm_charset_add(set, other->ranges[i].lo, other->ranges[i].hi);
+        pm_char_set_add(set, other->ranges[i].lo, other->ranges[i].hi);
 }
 
 /* Oniguruma's tables, as the tokenizer has brought them up to date. */
-bool pm_charset_add_property(struct pm_charset *set, const char *name)
+bool pm_char_set_add_property(struct pm_char_set *set, const char *name)
 {
     const OnigCodePoint *ranges;
     OnigCodePoint single_bytes;
@@ -36,8 +36,8 @@ bool pm_charset_add_property(struct pm_charset *set, const char *name)
     if (type < 0 || ONIG_ENCODING_UTF8->get_ctype_code_range((OnigCtype)type, &single_bytes, &ranges))
         return false;
     for (OnigCodePoint i = 0; i < ranges[0]; i++)
-        pm_charset_add(set, ranges[1 + 2 * i],
-                       ranges[2 + 2 * i] < PM_CHAR_MAX ? ranges[2 + 2 * i] : PM_CHAR_MAX);
+        pm_char_set_add(set, ranges[1 + 2 * i],
+                        ranges[2 + 2 * i] < PM_CHAR_MAX ? ranges[2 + 2 * i] : PM_CHAR_MAX);
     return true;
 }
 
@@ -48,7 +48,7 @@ static int by_start(const void *a, const void *b)
 }
 
 /* Appends a range to a tidy set, around the surrogates. */
-static void append(struct pm_charset *set, uint32_t lo, uint32_t hi)
+static void append(struct pm_char_set *set, uint32_t lo, uint32_t hi)
 {
     if (lo < 0xd800 && hi > 0xdfff) {
         append(set, lo, 0xd7ff);
@@ -60,13 +60,13 @@ static void append(struct pm_charset *set, uint32_t lo, uint32_t hi)
     if (hi >= 0xd800 && hi <= 0xdfff)
         hi = 0xd7ff;
     if (lo <= hi)
-        pm_charset_add(set, lo, hi);
+        pm_char_set_add(set, lo, hi);
 }
 
-void pm_charset_tidy(struct pm_charset *set)
+void pm_char_set_tidy(struct pm_char_set *set)
 {
-    struct pm_charset old = *set;
-    *set = (struct pm_charset){0};
+    struct pm_char_set old = *set;
+    *set = (struct pm_char_set){0};
     if (old.count)
         qsort(old.ranges, old.count, sizeof *old.ranges, by_start);
     for (size_t i = 0; i < old.count;) {
@@ -75,13 +75,13 @@ void pm_charset_tidy(struct pm_charset *set)
             hi = old.ranges[i].hi > hi ? old.ranges[i].hi : hi;
         append(set, lo, hi);
     }
-    pm_charset_free(&old);
+    pm_char_set_free(&old);
 }
 
-void pm_charset_negate(struct pm_charset *set)
+void pm_char_set_negate(struct pm_char_set *set)
 {
-    struct pm_charset old = *set;
-    *set = (struct pm_charset){0};
+    struct pm_char_set old = *set;
+    *set = (struct pm_char_set){0};
     uint32_t from = 0;
     for (size_t i = 0; i < old.count; i++) {
         if (old.ranges[i].lo > from)
@@ -90,10 +90,10 @@ void pm_charset_negate(struct pm_charset *set)
     }
     if (from <= PM_CHAR_MAX)
         append(set, from, PM_CHAR_MAX);
-    pm_charset_free(&old);
+    pm_char_set_free(&old);
 }
 
-size_t pm_charset_find(const struct pm_charset *set, uint32_t c)
+size_t pm_char_set_find(const struct pm_char_set *set, uint32_t c)
 {
     size_t lo = 0, hi = set->count;
     while (lo < hi) {
@@ -106,9 +106,9 @@ size_t pm_charset_find(const struct pm_charset *set, uint32_t c)
     return lo;
 }
 
-void pm_charset_cut(const struct pm_charset *set, uint32_t lo, uint32_t hi, struct pm_charset *out)
+void pm_char_set_cut(const struct pm_char_set *set, uint32_t lo, uint32_t hi, struct pm_char_set *out)
 {
-    for (size_t i = pm_charset_find(set, lo); i < set->count && set->ranges[i].lo <= hi; i++)
-        pm_charset_add(out, set->ranges[i].lo > lo ? set->ranges[i].lo : lo,
-                       set->ranges[i].hi < hi ? set->ranges[i].hi : hi);
+    for (size_t i = pm_char_set_find(set, lo); i < set->count && set->ranges[i].lo <= hi; i++)
+        pm_char_set_add(out, set->ranges[i].lo > lo ? set->ranges[i].lo : lo,
+                        set->ranges[i].hi < hi ? set->ranges[i].hi : hi);
 }

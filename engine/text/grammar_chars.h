@@ -1,5 +1,5 @@
 /* Sets of characters: sorted ranges of code points. Surrogates belong to no set.
- * Ownership: zero-initialise, pm_charset_free. Threads: none. Errors: none but allocation, which aborts. */
+ * Ownership: zero-initialise, pm_char_set_free. Threads: none. Errors: none but allocation, which aborts. */
 #ifndef PM_ENGINE_TEXT_GRAMMAR_CHARS_H
 #define PM_ENGINE_TEXT_GRAMMAR_CHARS_H
 
@@ -12,22 +12,22 @@ enum { PM_CHAR_MAX = 0x10ffff };
 struct pm_char_range {
     uint32_t lo, hi; /* both included */
 };
-struct pm_charset {
+struct pm_char_set {
     struct pm_char_range *ranges;
     size_t count, capacity;
 };
-void pm_charset_free(struct pm_charset *set);
-void pm_charset_add(struct pm_charset *set, uint32_t lo, uint32_t hi);
-void pm_charset_add_set(struct pm_charset *set, const struct pm_charset *other);
+void pm_char_set_free(struct pm_char_set *set);
+void pm_char_set_add(struct pm_char_set *set, uint32_t lo, uint32_t hi);
+void pm_char_set_add_set(struct pm_char_set *set, const struct pm_char_set *other);
 /* A Unicode property: general category ("Lu", "L"), script ("Han") or other; false when there is none of that
  * name. */
-bool pm_charset_add_property(struct pm_charset *set, const char *name);
+bool pm_char_set_add_property(struct pm_char_set *set, const char *name);
 /* Sorts, joins what touches, takes surrogates out. The functions below need and keep this form. */
-void pm_charset_tidy(struct pm_charset *set);
-void pm_charset_negate(struct pm_charset *set);
+void pm_char_set_tidy(struct pm_char_set *set);
+void pm_char_set_negate(struct pm_char_set *set);
 /* What of set lies within lo..hi, appended to out. */
-void pm_charset_cut(const struct pm_charset *set, uint32_t lo, uint32_t hi, struct pm_charset *out);
+void pm_char_set_cut(const struct pm_char_set *set, uint32_t lo, uint32_t hi, struct pm_char_set *out);
 /* Index of the first range that ends at or after c. */
-size_t pm_charset_find(const struct pm_charset *set, uint32_t c);
+size_t pm_char_set_find(const struct pm_char_set *set, uint32_t c);
 
 #endif

@@ -59,20 +59,20 @@ static uint32_t escape(struct pm_nfa *nfa, uint32_t next)
 }
 
 /* The characters that stand for themselves. */
-static void plain_chars(const struct pm_charset *set, struct pm_charset *out)
+static void plain_chars(const struct pm_char_set *set, struct pm_char_set *out)
 {
-    pm_charset_cut(set, 0x20, '"' - 1, out);
-    pm_charset_cut(set, '"' + 1, '\\' - 1, out);
-    pm_charset_cut(set, '\\' + 1, PM_CHAR_MAX, out);
+    pm_char_set_cut(set, 0x20, '"' - 1, out);
+    pm_char_set_cut(set, '"' + 1, '\\' - 1, out);
+    pm_char_set_cut(set, '\\' + 1, PM_CHAR_MAX, out);
 }
 
-static bool contains(const struct pm_charset *set, uint32_t c)
+static bool contains(const struct pm_char_set *set, uint32_t c)
 {
-    size_t i = pm_charset_find(set, c);
+    size_t i = pm_char_set_find(set, c);
     return i < set->count && set->ranges[i].lo <= c;
 }
 
-uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_charset *set, uint32_t next)
+uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_char_set *set, uint32_t next)
 {
     static const struct {
         char letter, stands_for; /* by letter */
@@ -93,27 +93,27 @@ uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_charset *set, uint32_
     if (controls)
         edges[n++] = (struct pm_nfa_edge){'u', 'u', pm_nfa_text(nfa, "00", 2, controls)};
     struct pm_nfa_edge extra = {'\\', '\\', pm_nfa_bytes(nfa, edges, n)};
-    struct pm_charset plain = {0};
+    struct pm_char_set plain = {0};
     plain_chars(set, &plain);
     uint32_t at = pm_nfa_chars(nfa, &plain, n ? &extra : NULL, next);
-    pm_charset_free(&plain);
+    pm_char_set_free(&plain);
     return at;
 }
 
-static void all_chars(struct pm_charset *out)
+static void all_chars(struct pm_char_set *out)
 {
-    pm_charset_negate(out);
+    pm_char_set_negate(out);
 }
 
 uint32_t pm_json_any_char(struct pm_nfa *nfa, uint32_t next)
 {
-    struct pm_charset all = {0}, plain = {0};
+    struct pm_char_set all = {0}, plain = {0};
     all_chars(&all);
     plain_chars(&all, &plain);
     struct pm_nfa_edge extra = {'\\', '\\', escape(nfa, next)};
     uint32_t at = pm_nfa_chars(nfa, &plain, &extra, next);
-    pm_charset_free(&all);
-    pm_charset_free(&plain);
+    pm_char_set_free(&all);
+    pm_char_set_free(&plain);
     return at;
 }
 
@@ -139,7 +139,7 @@ uint32_t pm_json_string(struct pm_nfa *nfa, int min, int max, uint32_t next)
 static uint32_t differ(struct pm_nfa *nfa, const char *const *names, size_t count, size_t from, uint32_t rest,
                        uint32_t end)
 {
-    struct pm_charset others = {0};
+    struct pm_char_set others = {0};
     size_t i = 0;
     uint32_t at = end;
     if (nfa->is_full)
@@ -154,28 +154,28 @@ static uint32_t differ(struct pm_nfa *nfa, const char *const *names, size_t coun
             c = c << 6 | ((uint8_t)names[i][from + k] & 0x3f);
         while (next < count && strncmp(names[next] + from, names[i] + from, n) == 0)
             next++;
-        struct pm_charset this = {0};
-        pm_charset_add(&this, c, c);
-        pm_charset_add(&others, c, c);
+        struct pm_char_set this = {0};
+        pm_char_set_add(&this, c, c);
+        pm_char_set_add(&others, c, c);
         at = pm_nfa_split(
             nfa, pm_json_chars(nfa, &this, differ(nfa, names + i, next - i, from + n, rest, end)), at);
-        pm_charset_free(&this);
+        pm_char_set_free(&this);
         i = next;
     }
-    pm_charset_tidy(&others);
-    pm_charset_negate(&others);
+    pm_char_set_tidy(&others);
+    pm_char_set_negate(&others);
     at = pm_nfa_split(nfa, pm_json_chars(nfa, &others, rest), at);
-    pm_charset_free(&others);
+    pm_char_set_free(&others);
     return at;
 }
 
 uint32_t pm_json_other_string(struct pm_nfa *nfa, const char *const *names, size_t count, uint32_t next)
 {
-    struct pm_charset all = {0};
+    struct pm_char_set all = {0};
     uint32_t end = pm_nfa_byte(nfa, '"', '"', next), rest = pm_nfa_split_open(nfa);
     all_chars(&all);
     pm_nfa_split_set(nfa, rest, pm_json_chars(nfa, &all, rest), end);
-    pm_charset_free(&all);
+    pm_char_set_free(&all);
     return pm_nfa_byte(nfa, '"', '"', differ(nfa, names, count, 0, rest, end));
 }
 

@@ -17,7 +17,7 @@
 enum { PM_JSON_UNBOUNDED = -1 };
 
 /* A character of the set within a string: as itself, or by its shortest escape where it needs one. */
-uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_charset *set, uint32_t next);
+uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_char_set *set, uint32_t next);
 /* Any character, written in any way (\u0000 excepted). */
 uint32_t pm_json_any_char(struct pm_nfa *nfa, uint32_t next);
 uint32_t pm_json_string(struct pm_nfa *nfa, int min, int max, uint32_t next);

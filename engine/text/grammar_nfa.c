@@ -106,7 +106,7 @@ uint32_t pm_nfa_call(struct pm_nfa *nfa, uint32_t rule, uint32_t next)
 
 struct chars {
     struct pm_nfa *nfa;
-    struct pm_charset set; /* of one length in UTF-8 */
+    struct pm_char_set set; /* of one length in UTF-8 */
     uint32_t next;
     uint32_t any[4]; /* node for k free continuation bytes, 0: not made yet */
 };
@@ -130,7 +130,7 @@ static size_t block_edges(struct chars *c, uint32_t base, int k, uint8_t lead, i
     uint32_t span = 1u << 6 * k;
     for (int v = 0; v < count; v++) {
         uint32_t lo = base + (uint32_t)v * span, hi = lo + span - 1, next = PM_NFA_NOTHING;
-        size_t i = pm_charset_find(&c->set, lo);
+        size_t i = pm_char_set_find(&c->set, lo);
         if (i < c->set.count && c->set.ranges[i].lo <= hi)
             next = c->set.ranges[i].lo <= lo && c->set.ranges[i].hi >= hi ? any_tail(c, k) : tail(c, lo, k);
         uint8_t byte = (uint8_t)(lead + v);
@@ -152,7 +152,7 @@ static uint32_t tail(struct chars *c, uint32_t base, int k)
     return pm_nfa_bytes(c->nfa, edges, block_edges(c, base, k - 1, 0x80, 64, edges));
 }
 
-uint32_t pm_nfa_chars(struct pm_nfa *nfa, const struct pm_charset *set, const struct pm_nfa_edge *extra,
+uint32_t pm_nfa_chars(struct pm_nfa *nfa, const struct pm_char_set *set, const struct pm_nfa_edge *extra,
                       uint32_t next)
 {
     static const struct {
@@ -169,10 +169,10 @@ uint32_t pm_nfa_chars(struct pm_nfa *nfa, const struct pm_charset *set, const st
         return PM_NFA_NOTHING;
     for (int f = 0; f < 4; f++) {
         struct chars c = {.nfa = nfa, .next = next};
-        pm_charset_cut(set, forms[f].lo, forms[f].hi, &c.set);
+        pm_char_set_cut(set, forms[f].lo, forms[f].hi, &c.set);
         if (c.set.count)
             n += block_edges(&c, 0, forms[f].k, forms[f].lead, forms[f].leads, edges + n);
-        pm_charset_free(&c.set);
+        pm_char_set_free(&c.set);
     }
     if (extra) {
         size_t at = n++;

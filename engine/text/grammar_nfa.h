@@ -68,7 +68,7 @@ void pm_nfa_split_set(struct pm_nfa *nfa, uint32_t node, uint32_t one, uint32_t 
 uint32_t pm_nfa_call(struct pm_nfa *nfa, uint32_t rule, uint32_t next);
 /* One character of a tidy set, in UTF-8; extra: NULL or one more edge, for a byte that begins no character of
  * the set. */
-uint32_t pm_nfa_chars(struct pm_nfa *nfa, const struct pm_charset *set, const struct pm_nfa_edge *extra,
+uint32_t pm_nfa_chars(struct pm_nfa *nfa, const struct pm_char_set *set, const struct pm_nfa_edge *extra,
                       uint32_t next);
 
 /* Any of several texts, as a tree of their bytes. Sorts texts. */

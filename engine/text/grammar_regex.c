@@ -14,7 +14,7 @@ struct part {
     int min, max;          /* of REPEAT */
     uint32_t size;         /* about as many nodes, bounded */
     bool is_only_empty;    /* matches the empty text and nothing else */
-    struct pm_charset set;
+    struct pm_char_set set;
 };
 struct pm_regex {
     struct part *parts; /* 0 is none */
@@ -36,7 +36,7 @@ void pm_regex_free(struct pm_regex **regex)
     if (r == NULL)
         return;
     for (size_t i = 0; i < r->count; i++)
-        pm_charset_free(&r->parts[i].set);
+        pm_char_set_free(&r->parts[i].set);
     free(r->parts);
     free(r);
     *regex = NULL;
@@ -65,13 +65,13 @@ static void add_child(struct pm_regex *r, uint32_t parent, uint32_t child)
     p->size = bounded_size((uint64_t)p->size + c->size);
 }
 
-static uint32_t new_set(struct pm_regex *r, struct pm_charset *set)
+static uint32_t new_set(struct pm_regex *r, struct pm_char_set *set)
 {
     uint32_t part = new_part(r, SET);
-    pm_charset_tidy(set);
+    pm_char_set_tidy(set);
     r->parts[part].set = *set;
     r->parts[part].size = bounded_size(1 + set->count * 2);
-    *set = (struct pm_charset){0};
+    *set = (struct pm_char_set){0};
     return part;
 }
 
@@ -163,15 +163,15 @@ static int64_t take_unicode(struct parser *p)
     return high;
 }
 
-static void add_blanks(struct pm_charset *set)
+static void add_blanks(struct pm_char_set *set)
 {
-    pm_charset_add(set, '\t', '\r');
-    pm_charset_add(set, 0xfeff, 0xfeff);
-    pm_charset_add_property(set, "Zs");
-    pm_charset_add(set, 0x2028, 0x2029);
+    pm_char_set_add(set, '\t', '\r');
+    pm_char_set_add(set, 0xfeff, 0xfeff);
+    pm_char_set_add_property(set, "Zs");
+    pm_char_set_add(set, 0x2028, 0x2029);
 }
 
-static int take_category(struct parser *p, size_t start, struct pm_charset *set)
+static int take_category(struct parser *p, size_t start, struct pm_char_set *set)
 {
     char name[64];
     size_t n = 0;
@@ -179,7 +179,7 @@ static int take_category(struct parser *p, size_t start, struct pm_charset *set)
         while (p->at < p->bytes && p->text[p->at] != '}' && n < sizeof name - 1)
             name[n++] = p->text[p->at++];
         name[n] = '\0';
-        if (take(p, "}") && pm_charset_add_property(set, name))
+        if (take(p, "}") && pm_char_set_add_property(set, name))
             return 0;
     }
     return bad(p, PM_EUNSUPPORTED, start,
@@ -187,7 +187,7 @@ static int take_category(struct parser *p, size_t start, struct pm_charset *set)
 }
 
 /* After a backslash. A set (\d, \p{..}): *is_set_out, added to set. Else one character in *char_out. */
-static int take_escape(struct parser *p, bool in_class, struct pm_charset *set, bool *is_set_out,
+static int take_escape(struct parser *p, bool in_class, struct pm_char_set *set, bool *is_set_out,
                        uint32_t *char_out)
 {
     static const char controls[] = "n\nt\tr\rf\fv\v";
@@ -198,18 +198,18 @@ static int take_escape(struct parser *p, bool in_class, struct pm_charset *set, 
     uint32_t c = take_char(p);
     const char *control = c < 0x80 && c ? strchr("ntrfv", (int)c) : NULL;
     int64_t code = -1;
-    struct pm_charset part = {0};
+    struct pm_char_set part = {0};
     switch (c) {
     case 'd':
     case 'D':
-        pm_charset_add(&part, '0', '9');
+        pm_char_set_add(&part, '0', '9');
         break;
     case 'w':
     case 'W':
-        pm_charset_add(&part, '0', '9');
-        pm_charset_add(&part, 'A', 'Z');
-        pm_charset_add(&part, '_', '_');
-        pm_charset_add(&part, 'a', 'z');
+        pm_char_set_add(&part, '0', '9');
+        pm_char_set_add(&part, 'A', 'Z');
+        pm_char_set_add(&part, '_', '_');
+        pm_char_set_add(&part, 'a', 'z');
         break;
     case 's':
     case 'S':
@@ -219,7 +219,7 @@ static int take_escape(struct parser *p, bool in_class, struct pm_charset *set, 
     case 'P': {
         int rc = take_category(p, start, &part);
         if (rc) {
-            pm_charset_free(&part);
+            pm_char_set_free(&part);
             return rc;
         }
         break;
@@ -256,17 +256,17 @@ static int take_escape(struct parser *p, bool in_class, struct pm_charset *set, 
         *char_out = c;
         return 0;
     }
-    pm_charset_tidy(&part);
+    pm_char_set_tidy(&part);
     if (c < 'a')
-        pm_charset_negate(&part);
-    pm_charset_add_set(set, &part);
-    pm_charset_free(&part);
+        pm_char_set_negate(&part);
+    pm_char_set_add_set(set, &part);
+    pm_char_set_free(&part);
     *is_set_out = true;
     return 0;
 }
 
 /* One member of a class: a character or, by an escape, a set. */
-static int take_member(struct parser *p, struct pm_charset *set, bool *is_set_out, uint32_t *char_out)
+static int take_member(struct parser *p, struct pm_char_set *set, bool *is_set_out, uint32_t *char_out)
 {
     if (next_is(p, "[:") || next_is(p, "[.") || next_is(p, "[="))
         return bad(p, PM_EUNSUPPORTED, p->at, "a POSIX class ([:name:])");
@@ -281,7 +281,7 @@ static int take_class(struct parser *p, uint32_t *out)
 {
     size_t start = p->at - 1;
     bool is_negated = take(p, "^"), is_set = false;
-    struct pm_charset set = {0};
+    struct pm_char_set set = {0};
     int rc = 0;
     if (next_is(p, "]"))
         rc = bad(p, PM_EFORMAT, start, "an empty class (write \\] for the bracket)");
@@ -304,27 +304,27 @@ static int take_class(struct parser *p, uint32_t *out)
                 break;
             }
         }
-        pm_charset_add(&set, lo, hi);
+        pm_char_set_add(&set, lo, hi);
     }
     if (rc == 0) {
-        pm_charset_tidy(&set);
+        pm_char_set_tidy(&set);
         if (is_negated)
-            pm_charset_negate(&set);
+            pm_char_set_negate(&set);
         *out = new_set(p->regex, &set);
     }
-    pm_charset_free(&set);
+    pm_char_set_free(&set);
     return rc;
 }
 
 static uint32_t all_but(struct pm_regex *r, bool line_ends)
 {
-    struct pm_charset set = {0};
+    struct pm_char_set set = {0};
     if (line_ends) {
-        pm_charset_add(&set, '\n', '\n');
-        pm_charset_add(&set, '\r', '\r');
-        pm_charset_add(&set, 0x2028, 0x2029);
+        pm_char_set_add(&set, '\n', '\n');
+        pm_char_set_add(&set, '\r', '\r');
+        pm_char_set_add(&set, 0x2028, 0x2029);
     }
-    pm_charset_negate(&set);
+    pm_char_set_negate(&set);
     return new_set(r, &set);
 }
 
@@ -356,7 +356,7 @@ static int take_group(struct parser *p, uint32_t *out)
 
 static int take_atom(struct parser *p, uint32_t *out)
 {
-    struct pm_charset set = {0};
+    struct pm_char_set set = {0};
     bool is_set = false;
     uint32_t c;
     size_t start = p->at;
@@ -380,7 +380,7 @@ static int take_atom(struct parser *p, uint32_t *out)
         c = take_char(p);
     }
     if (!is_set)
-        pm_charset_add(&set, c, c);
+        pm_char_set_add(&set, c, c);
     *out = new_set(p->regex, &set);
     return 0;
 }
@@ -620,7 +620,7 @@ static uint32_t build(struct builder *b, uint32_t index, uint32_t next)
     return PM_NFA_NOTHING;
 }
 
-uint32_t pm_regex_utf8(struct pm_nfa *nfa, const struct pm_charset *set, uint32_t next)
+uint32_t pm_regex_utf8(struct pm_nfa *nfa, const struct pm_char_set *set, uint32_t next)
 {
     return pm_nfa_chars(nfa, set, NULL, next);
 }

@@ -22,8 +22,8 @@ int pm_regex_parse(const char *pattern, bool search, struct pm_regex **out, stru
 void pm_regex_free(struct pm_regex **regex);
 
 /* How a character of the text is written: as itself, or as within a JSON string. */
-typedef uint32_t pm_regex_chars(struct pm_nfa *nfa, const struct pm_charset *set, uint32_t next);
-uint32_t pm_regex_utf8(struct pm_nfa *nfa, const struct pm_charset *set, uint32_t next); /* as itself */
+typedef uint32_t pm_regex_chars(struct pm_nfa *nfa, const struct pm_char_set *set, uint32_t next);
+uint32_t pm_regex_utf8(struct pm_nfa *nfa, const struct pm_char_set *set, uint32_t next); /* as itself */
 
 uint32_t pm_regex_build(const struct pm_regex *regex, struct pm_nfa *nfa, pm_regex_chars *chars,
                         uint32_t next);

@@ -1,0 +1,565 @@
+/* The generator: a request's tokens are its own, whatever runs beside it, on however many threads, in
+ * whatever slices, with however many drafts, in however little memory. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "engine/vlm/generate.h"
+#include "tiny_model.h"
+
+enum { REGIONS = 64, TOKENS_MAX = 80 };
+
+static struct pm_tiny tiny;
+
+static int setup(void **state)
+{
+    (void)state;
+    pm_tiny_make(&tiny, false);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    pm_tiny_remove(&tiny);
+    return 0;
+}
+
+/* ---- regions ---- */
+
+struct region {
+    int32_t ids[64];
+    int id_count;
+    struct pm_image images[2];
+    int image_count, max_tokens;
+    struct pm_sampling sampling;
+    struct pm_logit_bias biases[3];
+    const struct pm_grammar *grammar;
+    const char *stop;
+    /* what came out */
+    int32_t out[TOKENS_MAX];
+    float logprobs[TOKENS_MAX];
+    int out_count;
+    struct pm_buf text;
+    enum pm_generate_end end;
+    int drafted, accepted;
+    bool is_done;
+};
+
+static struct pm_grammar *words;
+
+static void make_region(struct region *r, uint64_t *seed)
+{
+    *r = (struct region){.max_tokens = pm_tiny_between(seed, 1, 60), .sampling = pm_sampling_default()};
+    int pictures = pm_tiny_between(seed, 0, 4);
+    r->image_count = pictures < 2 ? 0 : pictures < 4 ? 1 : 2;
+    for (int i = 0; i < r->image_count; i++) {
+        for (int k = pm_tiny_between(seed, 0, 3); k > 0; k--)
+            r->ids[r->id_count++] = pm_tiny_between(seed, 0, 255);
+        r->ids[r->id_count++] = PM_TINY_IMAGE;
+        r->images[i] = pm_tiny_picture(seed, pm_tiny_between(seed, 16, 150), pm_tiny_between(seed, 16, 80));
+    }
+    for (int k = pm_tiny_between(seed, 1, 40); k > 0; k--)
+        r->ids[r->id_count++] = pm_tiny_between(seed, 0, 255);
+    struct pm_sampling *s = &r->sampling;
+    s->seed = pm_tiny_random(seed);
+    switch (pm_tiny_between(seed, 0, 5)) {
+    case 0:
+        s->temperature = 0.7f;
+        break;
+    case 1:
+        s->temperature = 1.3f;
+        s->top_k = 20;
+        s->top_p = 0.9f;
+        break;
+    case 2:
+        s->repetition_penalty = 1.2f;
+        s->frequency_penalty = 0.3f;
+        s->presence_penalty = 0.2f;
+        break;
+    case 3:
+        s->temperature = 0.9f;
+        s->min_p = 0.05f;
+        s->no_repeat_ngram = 3;
+        s->top_logprobs = 4;
+        for (int i = 0; i < 3; i++)
+            r->biases[i] =
+                (struct pm_logit_bias){pm_tiny_between(seed, 0, 255), (float)pm_tiny_between(seed, -9, 3)};
+        s->bias_count = 3;
+        break;
+    default:
+        break; /* greedy: two in six */
+    }
+    if (!pm_tiny_between(seed, 0, 7))
+        r->grammar = words;
+    if (!pm_tiny_between(seed, 0, 4))
+        r->stop = "e";
+}
+
+static struct region *make_regions(uint64_t seed)
+{
+    struct region *all = pm_xalloc(REGIONS * sizeof *all);
+    for (int i = 0; i < REGIONS; i++)
+        make_region(&all[i], &seed);
+    return all;
+}
+
+static void clear(struct region *r)
+{
+    r->out_count = 0;
+    r->is_done = false;
+    pm_buf_free(&r->text);
+}
+
+static void free_regions(struct region *all)
+{
+    for (int i = 0; i < REGIONS; i++) {
+        for (int k = 0; k < all[i].image_count; k++)
+            pm_image_free(&all[i].images[k]);
+        pm_buf_free(&all[i].text);
+    }
+    free(all);
+}
+
+static int admit(struct pm_generate *g, struct region *r, uint64_t id, int drafts, struct pm_error *err)
+{
+    r->sampling.biases = r->biases; /* regions move */
+    struct pm_generate_request request = {.id = id,
+                                          .ids = r->ids,
+                                          .id_count = r->id_count,
+                                          .images = r->images,
+                                          .image_count = r->image_count,
+                                          .max_tokens = r->max_tokens,
+                                          .sampling = r->sampling,
+                                          .stop = {&r->stop, r->stop ? 1 : 0},
+                                          .grammar = r->grammar,
+                                          .drafts = drafts};
+    return pm_generate_admit(g, &request, err);
+}
+
+static void take(struct region *r, const struct pm_generate_event *e)
+{
+    assert_false(r->is_done);
+    assert_in_range(e->sample_count, e->is_final ? 0 : 1, PM_MTP_DRAFTS_MAX + 1);
+    for (int i = 0; i < e->sample_count; i++) {
+        assert_true(r->out_count < TOKENS_MAX);
+        assert_true(isfinite(e->samples[i].logprob) && e->samples[i].logprob <= 0);
+        r->logprobs[r->out_count] = e->samples[i].logprob;
+        r->out[r->out_count++] = e->samples[i].id;
+    }
+    assert_true(pm_utf8_is_valid(e->text, e->text_bytes));
+    pm_buf_append(&r->text, e->text, e->text_bytes);
+    if (!e->is_final)
+        return;
+    if (e->end == PM_GENERATE_ERROR)
+        fail_msg("%s", e->error.text);
+    assert_int_equal(e->generated_tokens, r->out_count);
+    r->end = e->end;
+    r->drafted = e->drafted_tokens;
+    r->accepted = e->accepted_tokens;
+    r->is_done = true;
+}
+
+static struct pm_generate *new_generate(int threads, int running, int prefill_rows, size_t kv_bytes)
+{
+    struct pm_generate *g;
+    struct pm_error err;
+    struct pm_generate_config config = {.model = tiny.model,
+                                        .tokenizer = tiny.tokenizer,
+                                        .kernels = pm_kernels_get(NULL),
+                                        .threads = threads,
+                                        .max_running = running,
+                                        .prefill_rows = prefill_rows,
+                                        .kv_bytes = kv_bytes,
+                                        .slice_macs = 3000000};
+    if (pm_generate_new(&config, &g, &err))
+        fail_msg("%s", err.text);
+    return g;
+}
+
+static void step(struct pm_generate *g, struct region *all)
+{
+    const struct pm_generate_event *events;
+    size_t count;
+    struct pm_error err;
+    if (pm_generate_step(g, &events, &count, &err))
+        fail_msg("%s", err.text);
+    for (size_t i = 0; i < count; i++)
+        take(&all[events[i].id - 1], &events[i]);
+}
+
+static void run_alone(struct pm_generate *g, struct region *r)
+{
+    struct pm_error err;
+    clear(r);
+    if (admit(g, r, 1, 0, &err))
+        fail_msg("%s", err.text);
+    while (pm_generate_running(g))
+        step(g, r);
+    assert_true(r->is_done);
+}
+
+/* All regions in random order, each with its number of drafts (drafts < 0: a random one), joining whenever
+ * there is room and the dice say so. */
+static struct pm_generate_counters run_batch(struct pm_generate *g, struct region *all, int drafts,
+                                             uint64_t seed)
+{
+    int order[REGIONS], next = 0;
+    struct pm_error err;
+    for (int i = 0; i < REGIONS; i++) {
+        clear(&all[i]);
+        order[i] = i;
+    }
+    for (int i = REGIONS - 1; i > 0; i--) {
+        int k = pm_tiny_between(&seed, 0, i), swap = order[i];
+        order[i] = order[k];
+        order[k] = swap;
+    }
+    while (next < REGIONS || pm_generate_running(g)) {
+        while (next < REGIONS && pm_generate_room(g) &&
+               (!pm_generate_running(g) || pm_tiny_between(&seed, 0, 2))) {
+            int i = order[next++];
+            if (admit(g, &all[i], (uint64_t)i + 1,
+                      drafts < 0 ? pm_tiny_between(&seed, 0, PM_MTP_DRAFTS_MAX) : drafts, &err))
+                fail_msg("%s", err.text);
+        }
+        step(g, all);
+    }
+    return pm_generate_counters(g);
+}
+
+static void expect_same(const struct region *want, const struct region *got)
+{
+    for (int i = 0; i < REGIONS; i++) {
+        assert_true(got[i].is_done);
+        assert_int_equal(want[i].out_count, got[i].out_count);
+        assert_memory_equal(want[i].out, got[i].out, (size_t)want[i].out_count * sizeof *want[i].out);
+        assert_memory_equal(want[i].logprobs, got[i].logprobs,
+                            (size_t)want[i].out_count * sizeof *want[i].logprobs);
+        assert_int_equal(want[i].end, got[i].end);
+        assert_int_equal(want[i].text.size, got[i].text.size);
+        if (want[i].text.size)
+            assert_memory_equal(want[i].text.data, got[i].text.data, want[i].text.size);
+    }
+}
+
+static size_t page_bytes(void)
+{
+    struct pm_kv_pool *pool = pm_kv_pool_new(tiny.model, (size_t)1 << 30);
+    size_t bytes = pm_kv_page_bytes(pool);
+    pm_kv_pool_free(&pool);
+    return bytes;
+}
+
+static void check_company(enum pm_precision precision)
+{
+    static const struct {
+        int threads, running, prefill_rows, drafts, pages;
+    } runs[] = {
+        {1, 64, 0, 0, 0},  /* all together */
+        {2, 16, 7, 4, 0},  /* drafts */
+        {3, 9, 1, -1, 0},  /* a row at a time, drafts by chance */
+        {2, 24, 33, 1, 9}, /* a cache that holds two or three of them */
+        {1, 5, 64, 2, 0},
+    };
+    pm_tiny_open(&tiny, precision);
+    struct region *want = make_regions(precision + 1), *got = make_regions(precision + 1);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    int tokens = 0, stops = 0, drafted = 0, accepted = 0;
+    for (int i = 0; i < REGIONS; i++) {
+        run_alone(g, &want[i]);
+        tokens += want[i].out_count;
+        stops += want[i].end == PM_GENERATE_STOP;
+    }
+    pm_generate_free(&g);
+    assert_true(tokens > 10 * REGIONS && stops > 4 && stops < REGIONS - 4);
+    for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
+        g = new_generate(runs[k].threads, runs[k].running, runs[k].prefill_rows,
+                         (size_t)runs[k].pages * page_bytes());
+        struct pm_generate_counters c = run_batch(g, got, runs[k].drafts, k + 7);
+        expect_same(want, got);
+        assert_true(runs[k].pages ? c.pauses > 0 : c.pauses == 0);
+        for (int i = 0; i < REGIONS; i++) {
+            drafted += got[i].drafted;
+            accepted += got[i].accepted;
+            if (!runs[k].drafts)
+                assert_int_equal(got[i].drafted, 0);
+        }
+        pm_generate_free(&g);
+    }
+    assert_true(accepted > 100 && drafted - accepted > 100); /* both ways were walked */
+    free_regions(want);
+    free_regions(got);
+    pm_tiny_close(&tiny);
+}
+
+static void test_company_f32(void **state)
+{
+    (void)state;
+    check_company(PM_PRECISION_F32);
+}
+
+static void test_company_bf16(void **state)
+{
+    (void)state;
+    check_company(PM_PRECISION_BF16);
+}
+
+/* ---- refusals ---- */
+
+static void refused(struct pm_generate *g, const struct region *r, int drafts, int code, const char *text)
+{
+    struct pm_error err;
+    struct region copy = *r;
+    assert_int_equal(admit(g, &copy, 77, drafts, &err), code);
+    if (!strstr(err.text, text))
+        fail_msg("\"%s\" does not say \"%s\"", err.text, text);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_F32);
+    struct pm_generate *g = new_generate(1, 2, 0, 3 * page_bytes());
+    uint64_t seed = 5;
+    struct pm_error err;
+    struct region good = {.ids = {1, 2, 3}, .id_count = 3, .max_tokens = 5}, r;
+    good.sampling = pm_sampling_default();
+    assert_int_equal(pm_generate_token_limit(g), 192);
+    r = good, r.id_count = 0;
+    refused(g, &r, 0, PM_EINVAL, "empty");
+    r = good, r.max_tokens = 0;
+    refused(g, &r, 0, PM_EINVAL, "at least 1");
+    r = good, r.max_tokens = 190;
+    refused(g, &r, 0, PM_ELIMIT, "3 tokens and 190 more need a cache of 193 tokens, there is one of 192");
+    r = good, r.ids[1] = PM_TINY_VOCAB;
+    refused(g, &r, 0, PM_EINVAL, "id 320 at place 1");
+    r = good, r.ids[1] = -1;
+    refused(g, &r, 0, PM_EINVAL, "id -1 at place 1");
+    r = good, r.ids[2] = PM_TINY_IMAGE;
+    refused(g, &r, 0, PM_EINVAL, "1 places for pictures, the request has 0");
+    r = good, r.images[0] = pm_tiny_picture(&seed, 20, 20), r.image_count = 1;
+    refused(g, &r, 0, PM_EINVAL, "0 places for pictures, the request has 1");
+    pm_image_free(&r.images[0]);
+    r.ids[0] = PM_TINY_IMAGE;
+    refused(g, &r, 0, PM_EINVAL, "picture 1");
+    r.images[0] = pm_tiny_picture(&seed, 4000, 10);
+    refused(g, &r, 0, PM_ELIMIT, "200");
+    pm_image_free(&r.images[0]);
+    r = good, r.sampling.temperature = -1;
+    refused(g, &r, 0, PM_EINVAL, "temperature");
+    r = good, r.stop = "";
+    refused(g, &r, 0, PM_EINVAL, "stop string 1 is empty");
+    refused(g, &good, PM_MTP_DRAFTS_MAX + 1, PM_EINVAL, "drafts");
+    assert_int_equal(pm_generate_running(g), 0);
+    assert_int_equal(admit(g, &good, 1, 0, &err), 0);
+    assert_int_equal(admit(g, &good, 1, 0, &err), PM_EINVAL);
+    assert_int_equal(admit(g, &good, 2, 0, &err), 0);
+    assert_int_equal(admit(g, &good, 3, 0, &err), PM_EBUSY);
+    assert_int_equal(pm_generate_room(g), 0);
+    pm_generate_free(&g);
+    g = new_generate(1, 1, 0, 0); /* all the model's positions */
+    r = good;
+    r.ids[0] = r.ids[1] = PM_TINY_IMAGE, r.image_count = 2;
+    r.images[0] = pm_tiny_picture(&seed, 240, 128);
+    r.images[1] = pm_tiny_picture(&seed, 720, 280);
+    assert_int_equal(admit(g, &r, 1, 0, &err), 0); /* shrunk to fit */
+    r.max_tokens = 1000;                           /* more than positions are left: it ends there */
+    clear(&r);
+    assert_int_equal(pm_generate_cancel(g, 1, &err), 0);
+    r.sampling.biases = NULL;
+    assert_int_equal(admit(g, &r, 1, 0, &err), 0);
+    for (int i = 0; i < 2; i++)
+        pm_image_free(&r.images[i]);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
+/* ---- cancel ---- */
+
+/* Cancelled at every step of its way, in the tower or later, with another one beside it that must not notice.
+ */
+static void test_cancel(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct pm_generate *g = new_generate(1, 2, 8, 0);
+    uint64_t seed = 11;
+    struct pm_error err;
+    struct region two[2], want;
+    for (int i = 0; i < 2; i++) {
+        two[i] = (struct region){.ids = {9, PM_TINY_IMAGE, 7}, .id_count = 3, .image_count = 1};
+        two[i].sampling = pm_sampling_default();
+        two[i].max_tokens = 12;
+        two[i].images[0] = pm_tiny_picture(&seed, 90, 60);
+    }
+    run_alone(g, &two[1]);
+    want = two[1];
+    two[1].text = (struct pm_buf){0};
+    assert_int_equal(pm_generate_cancel(g, 1, &err), PM_ENOTFOUND);
+    bool is_last = false;
+    int after = 0;
+    for (; !is_last; after++) {
+        clear(&two[0]);
+        clear(&two[1]);
+        assert_int_equal(admit(g, &two[0], 1, 2, &err), 0);
+        assert_int_equal(admit(g, &two[1], 2, 2, &err), 0);
+        for (int i = 0; i < after && !two[0].is_done; i++)
+            step(g, two);
+        is_last = two[0].is_done;
+        assert_int_equal(pm_generate_cancel(g, 1, &err), is_last ? PM_ENOTFOUND : 0);
+        assert_int_equal(pm_generate_room(g), two[1].is_done ? 2 : 1);
+        while (pm_generate_running(g))
+            step(g, two);
+        assert_int_equal(two[1].out_count, want.out_count);
+        assert_memory_equal(two[1].out, want.out, (size_t)want.out_count * sizeof *want.out);
+    }
+    assert_true(after > 6);
+    for (int i = 0; i < 2; i++) {
+        pm_image_free(&two[i].images[0]);
+        pm_buf_free(&two[i].text);
+    }
+    pm_buf_free(&want.text);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
+/* ---- ends ---- */
+
+static void test_ends(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_F32);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    struct region r = {.ids = {50, 60, 70}, .id_count = 3, .max_tokens = 30}, all;
+    r.sampling = pm_sampling_default();
+    r.sampling.temperature = 1;
+    r.sampling.seed = 3;
+    struct pm_logit_bias no_end[] = {{256, -100}, {PM_TINY_END, -100}};
+    memcpy(r.biases, no_end, sizeof no_end);
+    r.sampling.bias_count = 2;
+    run_alone(g, &r);
+    all = r;
+    all.text = (struct pm_buf){0};
+    pm_buf_append(&all.text, r.text.data, r.text.size);
+    assert_int_equal(r.end, PM_GENERATE_LENGTH);
+    assert_int_equal(r.out_count, 30);
+    char *decoded;
+    size_t bytes;
+    assert_int_equal(
+        pm_tokenizer_decode(tiny.tokenizer, r.out, (size_t)r.out_count, true, &decoded, &bytes, NULL), 0);
+    assert_int_equal(r.text.size, bytes);
+    assert_memory_equal(r.text.data, decoded, bytes);
+    free(decoded);
+    /* A stop string that is in the text: the text ends before it, and the tokens with the one that completes
+     * it. */
+    size_t from = 0, length = 0;
+    for (size_t i = 8; i + 2 < all.text.size && !length; i++)
+        if (all.text.data[i] > ' ' && all.text.data[i] < 127 && all.text.data[i + 1] > ' ' &&
+            all.text.data[i + 1] < 127)
+            from = i, length = 2;
+    assert_true(length);
+    char *stop = pm_xstrndup((const char *)all.text.data + from, length);
+    char *whole = pm_xstrndup((const char *)all.text.data, all.text.size);
+    size_t first = (size_t)(strstr(whole, stop) - whole);
+    r.stop = stop;
+    run_alone(g, &r);
+    assert_int_equal(r.end, PM_GENERATE_STOP);
+    assert_int_equal(r.text.size, first);
+    assert_true(r.out_count < all.out_count);
+    assert_memory_equal(r.out, all.out, (size_t)r.out_count * sizeof *r.out);
+    r.stop = NULL;
+    /* An end token: the last of the ids, nothing of the text. */
+    r.biases[1].bias = 100;
+    run_alone(g, &r);
+    assert_int_equal(r.end, PM_GENERATE_STOP);
+    assert_int_equal(r.out_count, 1);
+    assert_int_equal(r.out[0], PM_TINY_END);
+    assert_int_equal(r.text.size, 0);
+    free(stop);
+    free(whole);
+    pm_buf_free(&r.text);
+    pm_buf_free(&all.text);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
+/* A text that repeats one character is ended when the request asks for that; loops of a few ids, too. */
+static void test_loop(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_F32);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    struct region r = {.ids = {50}, .id_count = 1, .max_tokens = 70};
+    r.sampling = pm_sampling_default();
+    struct pm_logit_bias one[] = {{'a', 100}};
+    memcpy(r.biases, one, sizeof one);
+    r.sampling.bias_count = 1;
+    for (int loop = 0; loop <= 40; loop += 20) {
+        clear(&r);
+        r.sampling.biases = r.biases;
+        struct pm_generate_request request = {.id = 1,
+                                              .ids = r.ids,
+                                              .id_count = 1,
+                                              .max_tokens = 70,
+                                              .sampling = r.sampling,
+                                              .loop_tokens = loop};
+        assert_int_equal(pm_generate_admit(g, &request, NULL), 0);
+        while (pm_generate_running(g))
+            step(g, &r);
+        assert_int_equal(r.end, PM_GENERATE_LENGTH);
+        assert_int_equal(r.out_count, loop ? loop : 70);
+    }
+    pm_buf_free(&r.text);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
+static void test_grammar(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_F32);
+    struct pm_generate *g = new_generate(1, 4, 0, 0);
+    struct pm_grammar *number;
+    struct pm_error err;
+    if (pm_grammar_regex("[0-9]{3}-(ab|cd)", &number, &err))
+        fail_msg("%s", err.text);
+    for (int drafts = 0; drafts <= 4; drafts += 2) {
+        struct region r = {.ids = {50, 51}, .id_count = 2, .max_tokens = 40, .grammar = number};
+        r.sampling = pm_sampling_default();
+        r.sampling.temperature = 2;
+        assert_int_equal(admit(g, &r, 1, drafts, &err), 0);
+        while (pm_generate_running(g))
+            step(g, &r);
+        assert_int_equal(r.end, PM_GENERATE_STOP);
+        assert_int_equal(r.text.size, 6);
+        for (int i = 0; i < 3; i++)
+            assert_in_range(r.text.data[i], '0', '9');
+        assert_true(!memcmp(r.text.data + 3, "-ab", 3) || !memcmp(r.text.data + 3, "-cd", 3));
+        pm_buf_free(&r.text);
+    }
+    pm_grammar_free(&number);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_company_f32), cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_ends),        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),
+    };
+    if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
+        return 1;
+    int rc = cmocka_run_group_tests(tests, setup, teardown);
+    pm_grammar_free(&words);
+    return rc;
+}
