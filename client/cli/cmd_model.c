@@ -17,7 +17,12 @@ static const struct pm_option options[] = {
     {"replace", 0, PM_OPTION_FLAG, NULL, "add: put the model in the place of the one that has the name.",
      AT(replaces), 0, 0},
     {"output", 'o', PM_OPTION_TEXT, "OUT", "pack: the model folder to make.", AT(out), 0, 0},
-    {"json", 0, PM_OPTION_FLAG, NULL, "list, show: as JSON.", AT(is_json), 0, 0},
+    {"json", 0, PM_OPTION_FLAG, NULL, "list, show, bench: as JSON.", AT(is_json), 0, 0},
+    {"threads", 't', PM_OPTION_UINT, "N", "bench: compute threads. Default: the cores of the machine.",
+     AT(threads), 1, 1024},
+    {"crop", 0, PM_OPTION_TEXT, "WIDTHxHEIGHT",
+     "bench: the picture that is read. Default: 1120x448, a paragraph; of line readers a line.", AT(crop), 0,
+     0},
     {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
      "The folders of models; add and remove work on the first. Default: your own ($PAGEMILL_MODELS, else "
      "$XDG_DATA_HOME/pagemill/models, else ~/.local/share/pagemill/models), then /var/lib/pagemill/models, "
@@ -46,7 +51,7 @@ static int each(const struct pm_model_settings *s, const struct pm_arguments *ar
 
 static int run_verb(const struct pm_model_settings *s, const struct pm_arguments *arguments)
 {
-    static const char *const verbs[] = {"add", "list", "show", "verify", "remove", "pack", NULL};
+    static const char *const verbs[] = {"add", "list", "show", "verify", "remove", "pack", "bench", NULL};
     const char *verb = arguments->items[0];
     size_t count = arguments->count - 1;
     if (!strcmp(verb, "add"))
@@ -62,10 +67,13 @@ static int run_verb(const struct pm_model_settings *s, const struct pm_arguments
         return count ? each(s, arguments, pm_cli_model_remove) : usage("remove NAME...");
     if (!strcmp(verb, "verify"))
         return count ? each(s, arguments, pm_cli_model_verify) : pm_cli_model_verify(s, NULL);
+    if (!strcmp(verb, "bench"))
+        return count ? each(s, arguments, pm_cli_model_bench)
+                     : usage("bench NAME... [--threads N] [--crop WxH]");
     const char *near = pm_options_nearest(verb, verbs);
-    pm_cli_error(
-        "model: there is no verb \"%s\"%s%s%s; the verbs are add, list, show, verify, remove and pack", verb,
-        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    pm_cli_error("model: there is no verb \"%s\"%s%s%s; the verbs are add, list, show, verify, remove, "
+                 "pack and bench",
+                 verb, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return PM_EXIT_USAGE;
 }
 
@@ -94,6 +102,7 @@ const struct pm_command pm_command_model = {
              " verify [NAME|PATH]...\n"
              " remove NAME...\n"
              " pack SRC -o OUT\n"
+             " bench NAME... [--threads N] [--crop WIDTHxHEIGHT]\n"
              "\n"
              "add makes a reader of published weights: a folder of safetensors (one file or shards), an MLX "
              "folder, a GGUF file with its mmproj beside it, or one such file. Everything is checked, the "
@@ -113,7 +122,12 @@ const struct pm_command pm_command_model = {
              "remove deletes a model that was added. It refuses those that came with the program, and one "
              "that a process is reading with.\n"
              "\n"
-             "pack does what add does, into a folder of your choice.\n",
+             "pack does what add does, into a folder of your choice.\n"
+             "\n"
+             "bench tells how fast this machine reads with a model that writes token by token: the picture, "
+             "the "
+             "prompt, the text of one region and of eight at once, beside how fast it reads memory, which "
+             "bounds the text of a single region. Nothing else should run meanwhile.\n",
          .more =
              "EXIT STATUS\n 0    all is well\n 1    a model is missing, damaged or refused\n 2    wrong "
              "usage\n"

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct pm_model_settings {
-    const char *out, *models, *name, *precision;
+    const char *out, *models, *name, *precision, *crop;
     bool replaces, is_json;
     uint32_t threads;
 };
@@ -21,5 +21,8 @@ int pm_cli_model_list(const struct pm_model_settings *s);
 int pm_cli_model_show(const struct pm_model_settings *s, const char *name);
 /* what: a model's name, a folder, a file; NULL: all models. */
 int pm_cli_model_verify(const struct pm_model_settings *s, const char *what);
+
+/* cmd_model_bench.c */
+int pm_cli_model_bench(const struct pm_model_settings *s, const char *name);
 
 #endif

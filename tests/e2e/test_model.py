@@ -153,8 +153,20 @@ class Model(Case):
         done = self.expect(run("parse", KINDS / "note.png", "-o", self.dir / "out", env=self.env), 0)
         self.assertTrue((self.dir / "out/note/note.md").exists(), out_of(done))
 
+    def test_bench(self):
+        self.model("add", self.source, "--name", "a")
+        figures = json.loads(self.model("bench", "a", "--crop", "56x28", "--threads", "1", "--json").stdout)
+        self.assertEqual((figures["name"], figures["threads"], figures["precision"]), ("a", 1, "bf16"))
+        self.assertEqual(figures["image_tokens"], 8)  # made larger: the smallest picture that the model takes
+        for word in ("vision_s", "prefill_tokens_per_s", "decode_tokens_per_s", "decode_batch_tokens_per_s", "memory_gb_per_s"):
+            self.assertGreater(figures[word], 0, word)
+        self.assertRegex(self.model("bench", "a", "--crop", "56x28").stdout.decode(), r"(?s)vision.*prefill.*decode.*memory")
+        self.refused("bench", "fast", says="ppocr")
+        self.refused("bench", "a", "--crop", "wide", says="--crop", code=2)
+        self.refused("bench", "a", "--crop", "5600x2800", says="positions")
+
     def test_usage(self):
-        for words in (["add"], ["pack", "x"], ["show"], ["remove"], ["list", "x"], ["ad", "x"]):
+        for words in (["add"], ["pack", "x"], ["show"], ["remove"], ["bench"], ["list", "x"], ["ad", "x"]):
             self.expect(run("model", *words, env=self.env), 2)
         self.assertIn("\"add\"", run("model", "ad", env=self.env).stderr.decode())
         self.assertIn("merged", run("model", "--help", env=self.env).stdout.decode())
