@@ -311,6 +311,99 @@ static void test_company_bf16(void **state)
     check_company(PM_PRECISION_BF16);
 }
 
+/* ---- by hand ---- */
+
+/* One region with the parts that the generator is made of: tower, positions, decoder row by row, sampler. */
+static void read_by_hand(const struct region *r, struct region *out)
+{
+    static int32_t ids[PM_TINY_POSITIONS], positions[PM_TINY_POSITIONS][3];
+    const struct pm_kernels *kernels = pm_kernels_get(NULL);
+    struct pm_kv_pool *pool = pm_kv_pool_new(tiny.model, 64 * page_bytes());
+    struct pm_vision *vision = pm_vision_new(tiny.model, kernels, NULL);
+    struct pm_decoder *decoder = pm_decoder_new(tiny.model, kernels, NULL, pool, 1);
+    struct pm_image_grid grids[2];
+    struct pm_kv kv = {0};
+    float *features[2] = {NULL, NULL}, *scratch = pm_xalloc(2 * PM_TINY_VOCAB * sizeof *scratch);
+    int count = 0, image = 0, hidden = tiny.model->config.text.hidden, firsts[2], sizes[2];
+    int32_t delta;
+    for (int i = 0; i < r->id_count; i++) {
+        if (r->ids[i] != PM_TINY_IMAGE) {
+            ids[count++] = r->ids[i];
+            continue;
+        }
+        struct pm_patches patches;
+        assert_int_equal(pm_patches_make(&tiny.model->config, &r->images[image], &patches, NULL), 0);
+        assert_int_equal(pm_vision_begin(vision, &patches, NULL), 0);
+        while (!pm_vision_step(vision, INT64_MAX / 2))
+            ;
+        const float *tokens = pm_vision_tokens(vision, &sizes[image]);
+        features[image] = pm_xalloc((size_t)(sizes[image] * hidden) * sizeof(float));
+        memcpy(features[image], tokens, (size_t)(sizes[image] * hidden) * sizeof(float));
+        grids[image] = (struct pm_image_grid){patches.rows, patches.columns};
+        firsts[image] = count;
+        for (int k = 0; k < sizes[image]; k++)
+            ids[count++] = PM_TINY_IMAGE;
+        pm_patches_free(&patches);
+        image++;
+    }
+    int prompt = count;
+    assert_int_equal(pm_vlm_positions(&tiny.model->config, ids, count, grids, image, positions, &delta, NULL),
+                     0);
+    assert_int_equal(pm_kv_reserve(pool, &kv, PM_TINY_POSITIONS, NULL), 0);
+    struct pm_sampling sampling = r->sampling;
+    sampling.biases = r->biases;
+    for (int slot = 0; slot < count && out->out_count < r->max_tokens; slot++) {
+        struct pm_decoder_row row = {
+            .kv = &kv, .slot = slot, .token = ids[slot], .wants_logits = slot >= prompt - 1};
+        for (int k = 0; k < 3; k++)
+            row.position[k] = slot < prompt ? positions[slot][k] : slot + delta;
+        for (int k = 0; k < image; k++)
+            if (slot >= firsts[k] && slot < firsts[k] + sizes[k])
+                row.embedding = features[k] + (slot - firsts[k]) * hidden;
+        assert_int_equal(pm_decoder_run(decoder, &row, 1, NULL), 0);
+        if (!row.wants_logits)
+            continue;
+        struct pm_history history = {ids, count, prompt};
+        struct pm_sample sample;
+        pm_sampler_pick(&sampling, &history, NULL, pm_decoder_logits(decoder, 0), PM_TINY_VOCAB,
+                        out->out_count, scratch, &sample);
+        out->logprobs[out->out_count] = sample.logprob;
+        ids[count++] = out->out[out->out_count++] = sample.id;
+        if (sample.id == 256 || sample.id == PM_TINY_END)
+            break;
+    }
+    free(features[0]);
+    free(features[1]);
+    free(scratch);
+    pm_kv_release(pool, &kv);
+    pm_decoder_free(&decoder);
+    pm_vision_free(&vision);
+    pm_kv_pool_free(&pool);
+}
+
+static void test_by_hand(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *all = make_regions(77);
+    struct pm_generate *g = new_generate(1, REGIONS, 11, 0);
+    for (int i = 0; i < REGIONS; i++) {
+        all[i].grammar = NULL;
+        all[i].stop = NULL;
+    }
+    run_batch(g, all, 3, 5);
+    for (int i = 0; i < REGIONS; i++) {
+        struct region want = {0};
+        read_by_hand(&all[i], &want);
+        assert_int_equal(all[i].out_count, want.out_count);
+        assert_memory_equal(all[i].out, want.out, (size_t)want.out_count * sizeof *want.out);
+        assert_memory_equal(all[i].logprobs, want.logprobs, (size_t)want.out_count * sizeof *want.logprobs);
+    }
+    pm_generate_free(&g);
+    free_regions(all);
+    pm_tiny_close(&tiny);
+}
+
 /* ---- refusals ---- */
 
 static void refused(struct pm_generate *g, const struct region *r, int drafts, int code, const char *text)
@@ -553,9 +646,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_company_f32), cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_ends),        cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_by_hand),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_loop),        cmocka_unit_test(test_grammar),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;
