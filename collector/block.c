@@ -1,8 +1,10 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "collector/escape.h"
 #include "collector/prose.h"
 #include "collector/regions.h"
+#include "collector/tags.h"
 #include "collector/text.h"
 
 /* ---- headings (both kinds of reader) --------------------------------------------------------------- */
@@ -184,18 +186,60 @@ void pm_block_text(struct pm_buf *out, const char *text, uint32_t heading_level)
     }
     if (in_fence)
         pm_buf_text(out, "\n```");
+    if (in_table)
+        pm_buf_text(out, "\n</table>");
     if (in_formula)
         pm_buf_text(out, "\n$$");
 }
 
+/* Text before, between or after tables. */
+static void put_beside(struct pm_buf *out, const char *text, size_t bytes)
+{
+    char *copy = pm_xstrndup(text, bytes);
+    struct pm_buf one = {0};
+    pm_block_text(&one, copy, 0);
+    if (out->size && one.size)
+        pm_buf_append(out, "\n\n", 2);
+    pm_buf_append(out, one.data, one.size);
+    pm_buf_free(&one);
+    free(copy);
+}
+
+static void put_table(struct pm_buf *out, const char *html, size_t bytes)
+{
+    struct pm_buf known = {0};
+    pm_escape_table(&known, html, bytes);
+    if (out->size)
+        pm_buf_append(out, "\n\n", 2);
+    pm_tags_close(out, (const char *)known.data, known.size);
+    pm_buf_free(&known);
+}
+
 void pm_block_table(struct pm_buf *out, const char *text)
 {
+    struct pm_buf made = {0};
     size_t bytes = strlen(text);
-    const char *trimmed = trim(text, &bytes);
-    if (starts(trimmed, bytes, "<table") && ends(trimmed, bytes, "</table>"))
-        pm_escape_table(out, trimmed, bytes);
-    else
-        pm_block_text(out, text, 0);
+    text = trim(text, &bytes);
+    const char *end = text + bytes;
+    while (text < end) {
+        const char *from = strstr(text, "<table"), *to = NULL;
+        from = from ? from : end;
+        if (from > text)
+            put_beside(&made, text, (size_t)(from - text));
+        if (from == end)
+            break;
+        int depth = 0;
+        for (const char *p = from; p < end && !to; p++) { /* tables in cells belong to theirs */
+            depth += starts(p, (size_t)(end - p), "<table");
+            if (starts(p, (size_t)(end - p), "</table>") && --depth == 0)
+                to = p + strlen("</table>");
+        }
+        to = to ? to : end;
+        put_table(&made, from, (size_t)(to - from));
+        text = to;
+    }
+    pm_buf_append(out, made.data, made.size);
+    pm_buf_free(&made);
 }
 
 void pm_block_formula(struct pm_buf *out, const char *text)
@@ -205,6 +249,10 @@ void pm_block_formula(struct pm_buf *out, const char *text)
     } wraps[] = {{"$$", "$$"}, {"\\[", "\\]"}, {"\\(", "\\)"}};
     size_t bytes = strlen(text);
     text = trim(text, &bytes);
+    if (bytes > 2 && text[0] == '$' && text[bytes - 1] == '$' && !memchr(text + 1, '$', bytes - 2)) {
+        text++, bytes -= 2;
+        text = trim(text, &bytes);
+    }
     for (size_t i = 0; i < sizeof wraps / sizeof *wraps; i++) {
         if (bytes >= 4 && starts(text, bytes, wraps[i].open) && ends(text, bytes, wraps[i].close)) {
             text += 2, bytes -= 4;

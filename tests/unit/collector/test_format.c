@@ -346,6 +346,30 @@ static void test_blocks(void **state)
         {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a</td></tr></table>",
          "<table><tr><td>a</td></tr></table>"},
         {PM_LABEL_TABLE, PM_TASK_TABLE, "| a |\n|---|\n| b |", "| a |\n|---|\n| b |"},
+        {PM_LABEL_DISPLAY_FORMULA, PM_TASK_FORMULA, "$a+b$", "$$\na+b\n$$"},
+        {PM_LABEL_DISPLAY_FORMULA, PM_TASK_FORMULA, "$a$ or $b$", "$$\n$a$ or $b$\n$$"},
+        /* cut off at its limit, in every place */
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a</td><td>b",
+         "<table><tr><td>a</td><td>b</td></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a</td><td rowspa",
+         "<table><tr><td>a</td></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a</t", "<table><tr><td>a</td></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a <", "<table><tr><td>a </td></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a < b</td></tr></table>",
+         "<table><tr><td>a &lt; b</td></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table>", "<table></table>"},
+        /* ends that a model forgot, and ends of nothing */
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><tr><td>a<td>b<tr><th>c</table>",
+         "<table><tr><td>a</td><td>b</td></tr><tr><th>c</th></tr></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "<table><thead><tr><td>a</td><tbody><tr></td></sub><td>b</table>",
+         "<table><thead><tr><td>a</td></tr></thead><tbody><tr><td>b</td></tr></tbody></table>"},
+        {PM_LABEL_TABLE, PM_TASK_TABLE,
+         "<table><tr><td><table><tr><td>in</td></tr></table></td><td>b<br>c</td></tr></table>",
+         "<table><tr><td><table><tr><td>in</td></tr></table></td><td>b<br>c</td></tr></table>"},
+        /* what stands beside it */
+        {PM_LABEL_TABLE, PM_TASK_TABLE, "Table 1\n<table><tr><td>a</td></tr></table>\nNote",
+         "Table 1\n\n<table><tr><td>a</td></tr></table>\n\nNote"},
+        {PM_LABEL_TEXT, PM_TASK_TEXT, "<table><tr><td>a", "<table><tr><td>a\n</table>"},
         {PM_LABEL_TEXT, PM_TASK_TEXT, "  \n ", ""},
     };
     (void)state;
