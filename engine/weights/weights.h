@@ -1,7 +1,7 @@
 /* A model's weights as their publisher wrote them, read through one door: safetensors (one file or shards
  * with an index; bf16, f16, f32), MLX-quantised folders (affine 2, 3, 4, 5, 6, 8 bits in groups of 32, 64,
  * 128) and GGUF (model and mmproj). Whatever the format, tensors come under the names and in the shapes of
- * the Hugging Face checkpoint (docs/weights.md, "names"), rows dequantised to f32; side files (config.json,
+ * the Hugging Face checkpoint (docs/formats.md), rows dequantised to f32; side files (config.json,
  * tokenizer.json, ...) come as JSON text, made from the metadata where the format has no such files.
  *
  * Every length, offset, count and product is hostile until checked. Nothing is loaded: files are mapped, rows
