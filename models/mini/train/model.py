@@ -181,7 +181,7 @@ class Outputs:
 class Reader(nn.Module):
     """Vision tower, decoder, the extra layer that predicts a token further ahead, and the column head."""
 
-    WATCHED = (1, 2)  # layers whose first head is taught where to look
+    WATCHED = (2,)  # layers whose first head is taught where to look: where untaught readers come to do it
 
     def __init__(self, vision: VisionConfig, text: TextConfig):
         super().__init__()

@@ -9,7 +9,7 @@ counters. One without optimizer state or average is gone on from as well.
 
 The plan goes by lines seen (STAGES). First the vision tower learns to read by itself (CTC over columns), on short lines,
 then on long ones; then the decoder joins. What makes a decoder of this size slow to learn is finding out where to
-look: the generator knows where every character stands, so the first head of two layers is told (--guide).
+look: the generator knows where every character stands, so one head is told (--guide).
 """
 import argparse
 import json
