@@ -186,6 +186,12 @@ bool pm_unicode_is_word(uint32_t c)
            has_property(c, "Alphabetic") || c == 0x200c || c == 0x200d;
 }
 
+bool pm_unicode_has_case(uint32_t c)
+{
+    return has_property(c, "Lu") || has_property(c, "Ll") || has_property(c, "Lt") ||
+           has_property(c, "Changes_When_Casemapped");
+}
+
 bool pm_unicode_is_printable(uint32_t c)
 {
     if (c < 0x7f)

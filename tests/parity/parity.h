@@ -72,7 +72,8 @@ struct parity_kind {
 
 /* Kinds, one file (or a few) each. */
 extern const struct parity_kind parity_ppocr;
-extern const struct parity_kind parity_engine; /* engine.c */
+extern const struct parity_kind parity_engine;     /* engine.c */
+extern const struct parity_kind parity_tokenizer;  /* tokenizer.c: with chat templates */
 extern const struct parity_kind parity_preprocess; /* of the reader models: preprocess.c */
 
 /* Network checks of ppocr (ppocr_network.c), rows of parity_ppocr's table. */
