@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "engine/manifest.h"
 #include "engine/ppocr/reader.h"
 
 /* Every family that this engine can run, by the manifest's "family". */
-static const struct pm_reader_family *const families[] = {&pm_ppocr_reader};
+static const struct pm_reader_family *const families[] = {&pm_ppocr_reader, &pm_glm_ocr_reader};
 
 struct pm_reader {
     const struct pm_reader_family *family;

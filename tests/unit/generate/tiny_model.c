@@ -197,10 +197,10 @@ static void fill(const struct pm_glm_ocr_tensor *t, float *values, uint64_t coun
 static void put_weights(const char *dir)
 {
     struct pm_vlm_config config;
-    struct pm_glm_ocr_tensor *tensors;
+    struct pm_glm_ocr_tensor *tensors = NULL;
     struct pm_error err;
     struct pm_buf file = {0}, data = {0};
-    size_t count;
+    size_t count = 0;
     if (pm_glm_ocr_config(config_text, generation_text, processor_text, &config, &err) ||
         pm_glm_ocr_tensors(&config, &tensors, &count, &err))
         fail_msg("%s", err.text);
