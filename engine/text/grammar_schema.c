@@ -610,19 +610,23 @@ static uint32_t combined(struct compiler *c, const json_t *schema, const char *k
         const json_t *target = c->s.rc ? NULL : pm_schema_resolve(&c->s, json_string_value(value));
         if (target && json_object_size(all) == 0)
             return call(c, target, false, next);
-        all = target ? pm_schema_merge(&c->s, all, target) : NULL;
+        all = target ? pm_schema_merge(&c->s, target, all) : NULL;
     } else {
         if (!json_is_array(value) || json_array_size(value) == 0)
             pm_schema_fail(&c->s, PM_EFORMAT, "\"allOf\" is not a list of schemas");
+        const json_t *own = all; /* what is referred to comes first, so do its properties */
+        all = json_true();
         for (size_t i = 0; c->s.rc == 0 && i < json_array_size(value); i++)
             all = pm_schema_merge(&c->s, all, json_array_get(value, i));
+        all = pm_schema_merge(&c->s, all, own);
     }
     return c->s.rc || all == NULL ? PM_NFA_NOTHING : value_of(c, all, next);
 }
 
 static uint32_t any_of_schema(struct compiler *c, const json_t *schema, uint32_t next)
 {
-    static const char *const combining[] = {"$ref", "allOf", "anyOf", "oneOf"};
+    /* allOf comes last: two lists of alternatives that cannot be joined wait in it for their turn */
+    static const char *const combining[] = {"$ref", "anyOf", "oneOf", "allOf"};
     if (json_is_boolean(schema))
         return json_is_true(schema) ? call(c, schema, false, next) : PM_NFA_NOTHING;
     if (!json_is_object(schema)) {
@@ -634,8 +638,8 @@ static uint32_t any_of_schema(struct compiler *c, const json_t *schema, uint32_t
         return PM_NFA_NOTHING;
     for (int i = 0; i < 4; i++)
         if (json_object_get(schema, combining[i]))
-            return i < 2 ? combined(c, schema, combining[i], next)
-                         : alternatives(c, schema, combining[i], next);
+            return i == 1 || i == 2 ? alternatives(c, schema, combining[i], next)
+                                    : combined(c, schema, combining[i], next);
     if (json_object_get(schema, "enum") || json_object_get(schema, "const"))
         return listed_values(c, schema, next);
     if (types_of(c, schema) == ALL - INTEGER && json_object_get(schema, "type") == NULL)
