@@ -443,8 +443,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_f32),   cmocka_unit_test(test_rows_bf16),
         cmocka_unit_test(test_precisions), cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_first_slot), cmocka_unit_test(test_first_slot),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_first_slot), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_positions),
     };
     return cmocka_run_group_tests(tests, folder_make, folder_drop);
 }
