@@ -278,7 +278,12 @@ def projector_keys(source, config):
     v = config["vision_config"]
     with open(os.path.join(source, "preprocessor_config.json")) as f:
         processor = json.load(f)
-    return [key("general.architecture", TEXT, "clip"), key("clip.has_vision_encoder", BOOL, True),
+    size = processor["size"]
+    limits = []
+    if (size["shortest_edge"], size["longest_edge"]) != (12544, 9633792):  # GGUF counts one of the two frames
+        limits = [key("clip.vision.image_min_pixels", U32, size["shortest_edge"] // 2),
+                  key("clip.vision.image_max_pixels", U32, size["longest_edge"] // 2)]
+    return limits + [key("general.architecture", TEXT, "clip"), key("clip.has_vision_encoder", BOOL, True),
             key("clip.projector_type", TEXT, "glm4v"), key("clip.use_silu", BOOL, True),
             key("clip.vision.image_size", U32, v["image_size"]), key("clip.vision.patch_size", U32, v["patch_size"]),
             key("clip.vision.embedding_length", U32, v["hidden_size"]),

@@ -56,6 +56,9 @@ static const struct mutant_format formats[] = {
     {"shards", model_shards, try_weights},
     {"mlx", model_mlx, try_weights},
     {"gguf", model_gguf, try_weights},
+    {"config", documents_config, try_config},
+    {"tokenizer", documents_tokenizer, try_tokenizer},
+    {"template", documents_template, try_template},
 };
 
 /* ---- damage ---- */

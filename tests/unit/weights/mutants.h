@@ -14,4 +14,12 @@ struct mutant_format {
     int (*try)(const char *folder, const struct files *files, struct pm_error *err);
 };
 
+/* mutants_documents.c */
+void documents_config(struct files *files);
+int try_config(const char *folder, const struct files *files, struct pm_error *err);
+void documents_tokenizer(struct files *files);
+int try_tokenizer(const char *folder, const struct files *files, struct pm_error *err);
+void documents_template(struct files *files);
+int try_template(const char *folder, const struct files *files, struct pm_error *err);
+
 #endif
