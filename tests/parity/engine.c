@@ -108,7 +108,8 @@ static int open_model(struct engine_case *c, enum pm_precision precision, struct
     return 0;
 }
 
-static void run_precision(struct engine_case *c, enum pm_precision precision)
+/* False when the case could not be run at all. */
+static bool run_precision(struct engine_case *c, enum pm_precision precision)
 {
     struct pm_error err = {0};
     struct parity_verdict v = {0};
@@ -129,6 +130,7 @@ static void run_precision(struct engine_case *c, enum pm_precision precision)
         }
     }
     close_model(c);
+    return rc == 0;
 }
 
 /* ---- one folder ---- */
@@ -221,10 +223,11 @@ static void run_folder(const char *folder, const char *model_dir, struct parity_
         engine_run_sampling(c);
         report_forgotten(c);
     } else if ((c->model_dir = model = find_model(c, model_dir, &err))) {
-        run_precision(c, PM_PRECISION_F32);
+        bool has_run = run_precision(c, PM_PRECISION_F32);
         run_precision(c, PM_PRECISION_BF16);
         snprintf(c->label, sizeof c->label, "%s", c->name);
-        report_forgotten(c);
+        if (has_run)
+            report_forgotten(c);
     } else {
         engine_line(c, "model", err.code, &v, &err);
     }
