@@ -11,6 +11,9 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "engine/glm_ocr/manifest.h"
+#include "engine/text/template.h"
+#include "engine/text/tokenizer.h"
 
 #define MANIFEST "pagemill.json"
 
@@ -326,6 +329,48 @@ static char *parent_of(const char *path)
     return slash ? pm_xstrndup(path, slash == path ? 1 : (size_t)(slash - path)) : pm_xstrdup(".");
 }
 
+/* What the reader would stumble over is refused here already: a tokenizer or a template of another kind. */
+static int check_text(const struct pm_glm_ocr_folder *f, struct pm_error *err)
+{
+    struct pm_tokenizer *tokenizer = NULL;
+    struct pm_template *template = NULL;
+    int rc = pm_tokenizer_parse("tokenizer.json", f->tokenizer, strlen(f->tokenizer), &tokenizer, err);
+    if (!rc)
+        rc = pm_template_parse("chat_template.jinja", f->template, strlen(f->template), &template, err);
+    pm_template_free(&template);
+    pm_tokenizer_free(&tokenizer);
+    return rc;
+}
+
+static int write_text(const struct pm_glm_ocr_folder *f, const char *file, const char *text,
+                      struct pm_error *err)
+{
+    char *path = pm_fs_join(f->temporary, file);
+    int rc = pm_fs_write(path, text, strlen(text), true, err);
+    free(path);
+    return rc;
+}
+
+/* Writes the manifest and reads it as the reader will: facts of the source that make no sense are known
+ * before the weights are packed. */
+static int write_manifest(const struct pm_glm_ocr_folder *f, struct pm_error *err)
+{
+    struct pm_model_manifest model;
+    struct pm_glm_ocr_manifest facts = {0};
+    char *text = json_dumps(f->manifest, JSON_INDENT(2)), *lines = pm_xprintf("%s\n", text);
+    int rc = write_text(f, MANIFEST, lines, err);
+    free(lines);
+    free(text);
+    if (rc)
+        return rc;
+    rc = pm_model_manifest_read(f->temporary, &model, err);
+    if (!rc)
+        rc = pm_glm_ocr_manifest_read(&model, &facts, err);
+    pm_glm_ocr_manifest_free(&facts);
+    pm_model_manifest_free(&model);
+    return rc;
+}
+
 static int check_space(const char *dir, uint64_t need, struct pm_error *err)
 {
     struct statvfs fs;
@@ -379,7 +424,9 @@ int pm_glm_ocr_folder_begin(struct pm_glm_ocr_folder *f, const struct pm_vlm_con
     /* rename replaces an empty folder, and nothing else */
     int rc = !*base || (!lstat(out_dir, &there) && rmdir(out_dir))
                  ? pm_fail(err, PM_EINVAL, "%s: there is something already", out_dir)
-                 : pm_fs_mkdir_p(parent, 0755, err);
+                 : check_text(f, err);
+    if (!rc)
+        rc = pm_fs_mkdir_p(parent, 0755, err);
     if (!rc)
         rc = check_space(parent, bytes, err);
     if (!rc) {
@@ -392,20 +439,13 @@ int pm_glm_ocr_folder_begin(struct pm_glm_ocr_folder *f, const struct pm_vlm_con
         else
             f->temporary = temporary;
     }
+    if (!rc)
+        rc = write_manifest(f, err);
     if (!rc) {
         f->pack_path = pm_fs_join(f->temporary, "model.pmw");
         f->meta = make_meta(f, config, plan);
     }
     free(parent);
-    return rc;
-}
-
-static int write_text(const struct pm_glm_ocr_folder *f, const char *file, const char *text,
-                      struct pm_error *err)
-{
-    char *path = pm_fs_join(f->temporary, file);
-    int rc = pm_fs_write(path, text, strlen(text), true, err);
-    free(path);
     return rc;
 }
 
@@ -430,16 +470,12 @@ static int copy_licences(const struct pm_glm_ocr_folder *f, struct pm_error *err
 
 int pm_glm_ocr_folder_finish(struct pm_glm_ocr_folder *f, const char *out_dir, struct pm_error *err)
 {
-    char *manifest = json_dumps(f->manifest, JSON_INDENT(2)), *parent = parent_of(out_dir);
-    struct pm_buf text = {0};
-    pm_buf_printf(&text, "%s\n", manifest);
+    char *parent = parent_of(out_dir);
     int rc = write_text(f, "tokenizer.json", f->tokenizer, err);
     if (!rc)
         rc = write_text(f, "chat_template.jinja", f->template, err);
     if (!rc)
         rc = copy_licences(f, err);
-    if (!rc)
-        rc = write_text(f, MANIFEST, (const char *)text.data, err);
     if (!rc && rename(f->temporary, out_dir))
         rc = pm_fail_errno(err, "cannot rename %s to %s", f->temporary, out_dir);
     if (!rc) {
@@ -447,8 +483,6 @@ int pm_glm_ocr_folder_finish(struct pm_glm_ocr_folder *f, const char *out_dir, s
         f->temporary = NULL;
         rc = pm_fs_sync_dir(parent, err);
     }
-    pm_buf_free(&text);
-    free(manifest);
     free(parent);
     return rc;
 }

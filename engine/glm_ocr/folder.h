@@ -24,10 +24,11 @@ struct pm_glm_ocr_folder {
 int pm_glm_ocr_folder_read(struct pm_weights *weights, const struct pm_glm_ocr_pack_options *options,
                            struct pm_vlm_config *config_out, struct pm_glm_ocr_folder *out,
                            struct pm_error *err);
-/* Looks at the space of the disk and makes the temporary folder beside out_dir and the meta text. */
+/* Looks at the space of the disk, makes the temporary folder beside out_dir, its manifest and the meta text.
+ */
 int pm_glm_ocr_folder_begin(struct pm_glm_ocr_folder *folder, const struct pm_vlm_config *config,
                             const struct pm_glm_ocr_plan *plan, const char *out_dir, struct pm_error *err);
-/* Writes the side files, syncs, renames. */
+/* Writes the other side files, syncs, renames. */
 int pm_glm_ocr_folder_finish(struct pm_glm_ocr_folder *folder, const char *out_dir, struct pm_error *err);
 void pm_glm_ocr_folder_free(struct pm_glm_ocr_folder *folder);
 

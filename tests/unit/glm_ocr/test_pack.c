@@ -387,6 +387,92 @@ static void test_folder(void **state)
     place_free(&p);
 }
 
+/* ---- hostile bytes ---- */
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state >> 33;
+}
+
+/* Changes, removes or repeats some bytes of the first `limit` ones. */
+static void mutate(struct pm_buf *b, size_t limit, uint64_t *random)
+{
+    static const char likely[] = "0123456789{}[]\",:.-e\0\xff";
+    for (uint64_t n = 1 + next_random(random) % 3; n; n--) {
+        size_t at = next_random(random) % limit;
+        switch (next_random(random) % 4) {
+        case 0:
+            b->data[at] = (uint8_t)next_random(random);
+            break;
+        case 1:
+            b->data[at] = (uint8_t)likely[next_random(random) % (sizeof likely - 1)];
+            break;
+        case 2: /* a number grows or shrinks */
+            for (size_t i = at; i < limit; i++)
+                if (b->data[i] >= '0' && b->data[i] <= '9') {
+                    b->data[i] = (uint8_t)('0' + next_random(random) % 10);
+                    break;
+                }
+            break;
+        default:
+            memmove(b->data + at, b->data + at + 1, b->size - at - 1);
+            b->data[b->size - 1] = ' ';
+        }
+    }
+}
+
+/* Mutants of every file of a checkpoint are refused with a text, or make a model that opens. */
+static void test_mutants(void **state)
+{
+    static const struct {
+        const char *file;
+        size_t limit; /* bytes that mutate; the whole file when it is shorter */
+        int mutants;
+    } files[] = {{"config.json", SIZE_MAX, 300},
+                 {"model.safetensors", 6000, 200},
+                 {"tokenizer.json", SIZE_MAX, 150},
+                 {"chat_template.jinja", SIZE_MAX, 60},
+                 {"pagemill.json", SIZE_MAX, 100}};
+    struct place p = place_in(*state, "mutants");
+    uint64_t random = 4;
+    int packed = 0, refused = 0;
+    tiny_write(p.source, &(struct tiny){0});
+    tiny_put(p.source, "pagemill.json",
+             "{\"name\":\"mini\",\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
+             "\"max_width_px\":1152,\"max_chars\":90,\"tasks\":{\"text\":\"Read:\"},\"script\":\"Latin\"}");
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        char *path = pm_fs_join(p.source, files[f].file);
+        struct pm_buf original = {0};
+        struct pm_error err;
+        assert_int_equal(pm_fs_read(path, (size_t)1 << 24, &original, &err), 0);
+        for (int i = 0; i < files[f].mutants; i++) {
+            struct pm_buf mutant = {0};
+            struct pm_vlm_model *model;
+            pm_buf_append(&mutant, original.data, original.size);
+            mutate(&mutant, original.size < files[f].limit ? original.size : files[f].limit, &random);
+            assert_int_equal(pm_fs_write(path, mutant.data, mutant.size, false, NULL), 0);
+            pm_buf_free(&mutant);
+            err = (struct pm_error){0};
+            if (pack(p.source, p.out, PM_PRECISION_BF16, &err)) {
+                assert_true(err.text[0]);
+                refused++;
+                continue;
+            }
+            if (pm_vlm_model_open(p.file, &model, &err))
+                fail_msg("packed and does not open: %s", err.text);
+            pm_vlm_model_close(&model);
+            assert_int_equal(pm_fs_remove_tree(p.out, NULL), 0);
+            packed++;
+        }
+        assert_int_equal(pm_fs_write(path, original.data, original.size, false, NULL), 0);
+        pm_buf_free(&original);
+        free(path);
+    }
+    assert_true(packed > 50 && refused > 200); /* the mutants are neither all harmless nor all hopeless */
+    place_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +482,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refusals, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_taken_folder, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_folder, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_mutants, folder_make, folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
