@@ -619,7 +619,7 @@ TEST(test_iterable, self->kind == PM_V_UNDEFINED || self->kind == PM_V_STRING ||
                         self->kind == PM_V_DICT || self->kind == PM_V_LOOP)
 TEST(test_sequence, self->kind == PM_V_UNDEFINED || self->kind == PM_V_STRING || self->kind == PM_V_DICT ||
                         (self->kind == PM_V_SEQ && self->u.seq->flavour < PM_SEQ_VIEW))
-TEST(test_callable, self->kind == PM_V_MACRO || self->kind == PM_V_LOOP)
+TEST(test_callable, self->kind == PM_V_UNDEFINED || self->kind == PM_V_MACRO || self->kind == PM_V_LOOP)
 
 static int compare(struct pm_render *r, const struct pm_value *self, const struct pm_arguments *args,
                    enum pm_op op, struct pm_value *out)
@@ -658,11 +658,16 @@ COMPARE(test_in, PM_OP_IN)
 static int test_remainder(struct pm_render *r, const struct pm_value *self, int64_t by, int64_t wanted,
                           struct pm_value *out)
 {
-    if (self->kind != PM_V_INT)
+    double real;
+    if (!pm_value_is_number(self, &real))
         return fail_self(r, "a remainder", self);
     if (by == 0)
         return pm_render_fail(r, PM_EINVAL, "division by zero");
-    int64_t rest = by == -1 ? 0 : self->u.integer % by;
+    if (self->kind == PM_V_FLOAT) {
+        *out = pm_value_bool(fmod(real, (double)by) == (double)wanted);
+        return 0;
+    }
+    int64_t v = self->kind == PM_V_BOOL ? self->u.boolean : self->u.integer, rest = by == -1 ? 0 : v % by;
     *out = pm_value_bool((rest < 0 ? rest + (by < 0 ? -by : by) : rest) == wanted);
     return 0;
 }

@@ -17,6 +17,7 @@ struct parser {
     const struct pm_template_token *at;
     int nesting;    /* of the grammar's functions */
     int loops;      /* for loops around */
+    int macros;     /* macros around */
     int safe_count; /* safe filters that are not the last thing of a {{ }} */
     /* Names that are called, and names that a template binds: what is neither bound nor a function cannot be
      * called. */
@@ -461,7 +462,11 @@ static int parse_primary(struct parser *p, struct pm_node **out)
             *out = constant(p, pm_value_bool(false), line);
         else if (pm_text_is(t->text, "none") || pm_text_is(t->text, "None"))
             *out = constant(p, (struct pm_value){.kind = PM_V_NONE}, line);
-        else {
+        else if (pm_text_is(t->text, "self") ||
+                 (p->macros && (pm_text_is(t->text, "caller") || pm_text_is(t->text, "varargs") ||
+                                pm_text_is(t->text, "kwargs")))) {
+            return fail_at(p, PM_EUNSUPPORTED, line, "the name %.*s is not served", t->text);
+        } else {
             *out = new_node(p, PM_N_NAME, line);
             (*out)->text = t->text;
         }
@@ -875,8 +880,10 @@ static int parse_macro(struct parser *p, struct pm_node *n)
         list_add(&items, defaults.items[i]);
     free(defaults.items);
     p->loops = 0; /* no break out of a macro */
+    p->macros++;
     if (!rc)
         rc = parse_block(p, "endmacro", &n->d);
+    p->macros--;
     p->loops = loops;
     if (!rc)
         p->at++;

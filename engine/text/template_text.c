@@ -127,10 +127,8 @@ static void split_space(struct pm_text s, int64_t limit, struct parts *parts)
         add_part(parts, s.text, end);
         s = pm_text_strip((struct pm_text){s.text + end, s.bytes - end}, 1, NULL);
     }
-    if (s.bytes > 0) {
-        s = pm_text_strip(s, 2, NULL);
+    if (s.bytes > 0) /* what the limit left, the white space behind it too */
         add_part(parts, s.text, s.bytes);
-    }
 }
 
 int pm_text_split(struct pm_render *r, struct pm_text s, const struct pm_text *separator, int64_t limit,

@@ -519,9 +519,8 @@ int pm_value_slice(struct pm_render *r, const struct pm_value *v, const struct p
     int64_t range[3] = {0};
     if (v->kind == PM_V_UNDEFINED)
         return fail_undefined(r, v);
-    *out = pm_value_undefined((struct pm_text){"slice", 5});
     if (v->kind != PM_V_STRING && v->kind != PM_V_SEQ)
-        return 0;
+        return pm_render_fail(r, PM_EINVAL, "a slice of %s", pm_value_kind_name(v));
     if (v->kind == PM_V_SEQ && v->u.seq->flavour >= PM_SEQ_VIEW)
         return pm_render_fail(r, PM_EUNSUPPORTED, "a slice of %s is not served", pm_value_kind_name(v));
     int rc = pm_value_walk(r, v, &items);

@@ -25,7 +25,7 @@ size_t pm_unicode_before(const uint8_t *text, size_t end);
 
 bool pm_unicode_is_space(uint32_t c); /* White_Space */
 bool pm_unicode_is_word(uint32_t c);  /* letters, marks, decimal digits, connectors, joiners */
-bool pm_unicode_has_case(uint32_t c);  /* it has, or is, an upper or lower case form */
+bool pm_unicode_has_case(uint32_t c); /* it has, or is, an upper or lower case form */
 /* Not control, format, private, surrogate, unassigned, nor a separator other than the blank: what Python's
  * repr() shows as itself. */
 bool pm_unicode_is_printable(uint32_t c);
