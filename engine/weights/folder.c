@@ -43,7 +43,8 @@ static int side_object(const struct pm_weights *w, const char *name, json_t **ou
 void pm_weights_append_json(struct pm_buf *out, const json_t *value)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    pm_buf_append(out, text, strlen(text));
+    if (text)
+        pm_buf_append(out, text, strlen(text));
     free(text);
 }
 

@@ -52,6 +52,19 @@ static bool has_ending(const char *text, const char *ending)
     return a > b && !strcmp(text + a - b, ending);
 }
 
+/* "NAME-00001-of-00002.safetensors" */
+static bool is_one_of_several(const char *name)
+{
+    const char *of = NULL;
+    for (const char *p = name; (p = strstr(p, "-of-")) != NULL; p++)
+        of = p;
+    if (!of || of == name || of[-1] < '0' || of[-1] > '9')
+        return false;
+    of += 4;
+    size_t digits = strspn(of, "0123456789");
+    return digits && !strcmp(of + digits, ".safetensors");
+}
+
 /* A file that the user named. */
 static int open_file(struct pm_weights *w, struct pm_error *err)
 {
@@ -67,7 +80,7 @@ static int open_file(struct pm_weights *w, struct pm_error *err)
                        "%s: not a weight file by its name: .safetensors, .safetensors.index.json or .gguf "
                        "are read",
                        w->path);
-    if (strstr(slash ? slash + 1 : w->path, "-of-")) { /* one shard stands for all of them */
+    if (is_one_of_several(slash ? slash + 1 : w->path)) { /* one shard stands for all of them */
         char *index = pm_fs_join(w->folder, "model.safetensors.index.json");
         int rc = pm_fs_is_file(index) ? pm_weights_open_index(w, index, err)
                                       : pm_fail(err, PM_ENOTFOUND,

@@ -169,7 +169,7 @@ static void damage(struct dice *d, struct files *files)
     int times = 1 + (int)below(d, 3);
     for (int i = 0; i < times; i++) {
         struct pm_buf *b = &files->file[below(d, (size_t)files->count)].bytes;
-        if (b->size)
+        if (b->size && (below(d, 2) || !mutate_json(b, roll(d))))
             damage_once(d, b);
     }
 }

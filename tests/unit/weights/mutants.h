@@ -14,6 +14,10 @@ struct mutant_format {
     int (*try)(const char *folder, const struct files *files, struct pm_error *err);
 };
 
+/* mutants_json.c: one change that leaves JSON (a file's, or a safetensors header's) well-formed; false when b
+ * holds none. */
+bool mutate_json(struct pm_buf *b, uint64_t dice);
+
 /* mutants_documents.c */
 void documents_config(struct files *files);
 int try_config(const char *folder, const struct files *files, struct pm_error *err);
