@@ -47,7 +47,7 @@ static int by_start(const void *a, const void *b)
     return (x->lo > y->lo) - (x->lo < y->lo);
 }
 
-/* Appends a range to a tidy set, around the surrogates. */
+/* Appends a range to a tidy set, without NUL and surrogates. */
 static void append(struct pm_char_set *set, uint32_t lo, uint32_t hi)
 {
     if (lo < 0xd800 && hi > 0xdfff) {
@@ -55,6 +55,7 @@ static void append(struct pm_char_set *set, uint32_t lo, uint32_t hi)
         append(set, 0xe000, hi);
         return;
     }
+    lo = lo ? lo : 1;
     if (lo >= 0xd800 && lo <= 0xdfff)
         lo = 0xe000;
     if (hi >= 0xd800 && hi <= 0xdfff)

@@ -1,5 +1,6 @@
-/* Sets of characters: sorted ranges of code points. Surrogates belong to no set.
- * Ownership: zero-initialise, pm_char_set_free. Threads: none. Errors: none but allocation, which aborts. */
+/* Sets of characters: sorted ranges of code points. Surrogates belong to no set, nor does U+0000: it ends
+ * texts for too many readers. Ownership: zero-initialise, pm_char_set_free. Threads: none. Errors: none but
+ * allocation, which aborts. */
 #ifndef PM_ENGINE_TEXT_GRAMMAR_CHARS_H
 #define PM_ENGINE_TEXT_GRAMMAR_CHARS_H
 
@@ -22,7 +23,7 @@ void pm_char_set_add_set(struct pm_char_set *set, const struct pm_char_set *othe
 /* A Unicode property: general category ("Lu", "L"), script ("Han") or other; false when there is none of that
  * name. */
 bool pm_char_set_add_property(struct pm_char_set *set, const char *name);
-/* Sorts, joins what touches, takes surrogates out. The functions below need and keep this form. */
+/* Sorts, joins what touches, takes surrogates and NUL out. The functions below need and keep this form. */
 void pm_char_set_tidy(struct pm_char_set *set);
 void pm_char_set_negate(struct pm_char_set *set);
 /* What of set lies within lo..hi, appended to out. */

@@ -83,7 +83,7 @@ uint32_t pm_json_chars(struct pm_nfa *nfa, const struct pm_char_set *set, uint32
         if (contains(set, (uint8_t)escapes[i].stands_for))
             edges[n++] = (struct pm_nfa_edge){(uint8_t)escapes[i].letter, (uint8_t)escapes[i].letter, next};
     uint32_t controls = PM_NFA_NOTHING;
-    for (uint32_t c = 1; c < 0x20; c++) { /* a NUL ends the text for too many readers */
+    for (uint32_t c = 1; c < 0x20; c++) {
         char text[8];
         if (!contains(set, c) || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t')
             continue;

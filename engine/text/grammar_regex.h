@@ -1,9 +1,9 @@
 /* Regular expressions, parsed and turned into nodes of a pm_nfa.
  *
  * Served: literals, ., classes with ranges and negation, \d \w \s \D \W \S (ASCII digits and words, Unicode
- * blanks, as ECMAScript), \p{..} \P{..} of Unicode properties, \n \t \r \f \v \0 \xHH \uHHHH \u{H..}, groups
+ * blanks, as ECMAScript), \p{..} \P{..} of Unicode properties, \n \t \r \f \v \xHH \uHHHH \u{H..}, groups
  * (capturing, named and plain), | * + ? {m} {m,} {m,n} (lazy forms mean the same), ^ and $ at the ends.
- * Lookaround, references back, word borders and flags are PM_EUNSUPPORTED.
+ * U+0000 is never matched. Lookaround, references back, word borders and flags are PM_EUNSUPPORTED.
  *
  * Ownership: pm_regex_free. Threads: read-only after parsing. Errors: PM_EFORMAT, PM_EUNSUPPORTED, PM_ELIMIT,
  * with the byte of the pattern. */

@@ -204,6 +204,7 @@ static void test_refusals(void **state)
         {"a{10001}", PM_ELIMIT, "10000"},
         {"a{99999999999999999999}", PM_ELIMIT, "10000"},
         {"[^\\s\\S]", PM_EINVAL, "no text"},
+        {"a\\0", PM_EINVAL, "no text"},
         {"(\\p{L}\\p{Lu}|\\p{Ll}{3}){9999}", 0, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
