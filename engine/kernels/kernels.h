@@ -90,6 +90,10 @@ struct pm_gemm_bf16 {
 /* Softmax attention of some query rows of one head over blocks of 64 keys (FlashAttention: Dao et al. 2022,
  * online softmax in ascending blocks). A row's result depends only on its query, its limit and the blocks:
  * not on the other rows of the call. Values after the limit must be finite, they count for nothing.
+ * Vector tables soften scores in groups of 512 keys that begin at multiples of 512 in the sequence. In bf16
+ * the probabilities are rounded before they meet the values, and it is the rounded ones that are summed:
+ * weights add up to one, so rounding moves a result only by the spread of the values. Scratch on the stack:
+ * below 128 KB.
  *
  * dim: even, 2..256. Key block: activations [(dim + 1) / 2][64][2] in bf16, [dim][64] in f32: 64 keys side by
  * side. Value block: bf16 [32][D][2], f32 [64][D], D = dim rounded up to 16, zeros after dim. */

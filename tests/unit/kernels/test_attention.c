@@ -313,11 +313,42 @@ static void test_a_sharp_peak(void **state)
     free_cache(&c);
 }
 
+/* A sum that underflows to -0 at the end of its last block: the next block, which only the neighbour sees,
+ * would turn it to +0. */
+static void test_the_sign_of_zero(void **state)
+{
+    const struct pm_kernels *kernels = *state;
+    enum { DIM = 16, COUNT = 2 * BLOCK };
+    struct cache c = make_cache(kernels, false, DIM, COUNT);
+    for (int j = 0; j < COUNT; j++) {
+        float key[DIM] = {j == 0 ? 60.0f : 0.0f}, value[DIM];
+        for (int d = 0; d < DIM; d++)
+            value[d] = j >= BLOCK ? 1.0f : j == BLOCK - 1 ? -1e-30f : 0.0f;
+        kernels->f32->put_keys(key, DIM, 1, DIM, j % BLOCK, c.key_blocks[j / BLOCK]);
+        kernels->f32->put_values(value, DIM, 1, DIM, j % BLOCK, c.value_blocks[j / BLOCK]);
+    }
+    struct queries q = make_queries(&c, 2, 1);
+    float alone[DIM];
+    for (int r = 0; r < 2; r++) {
+        q.limits[r] = (r + 1) * BLOCK;
+        for (int d = 0; d < DIM; d++)
+            ((float *)q.q)[(size_t)r * q.stride + (size_t)d] = d ? 0.0f : 1.0f;
+    }
+    q.scale = 1;
+    attend(kernels, &c, &q, 0, 2, q.out);
+    attend(kernels, &c, &q, 0, 1, alone);
+    assert_memory_equal(alone, q.out, sizeof alone);
+    free_queries(&q);
+    free_cache(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention),
                                        cmocka_unit_test(test_rows_are_independent),
                                        cmocka_unit_test(test_the_future_is_unseen),
-                                       cmocka_unit_test(test_blocks), cmocka_unit_test(test_a_sharp_peak)};
+                                       cmocka_unit_test(test_blocks),
+                                       cmocka_unit_test(test_a_sharp_peak),
+                                       cmocka_unit_test(test_the_sign_of_zero)};
     return run_all("attention", tests, sizeof tests / sizeof *tests);
 }
