@@ -13,6 +13,7 @@
 
 /* How long to sleep when there is nothing to read; a lease wakes us at once. */
 #define IDLE_WAIT_US 1000000
+#define PARTIAL_US   100000
 
 /* One page's crops, mapped once for all regions of it that run here. */
 struct open_sheet {
@@ -27,7 +28,9 @@ struct running {
     int64_t leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
     uint32_t attempt, crop;
     bool wants_partial;
-    bool is_own_deadline; /* set by the job's owner: another attempt would pass it, too */
+    struct pm_buf partial; /* read and not yet sent to watchers */
+    int64_t partial_us;    /* when some was sent last */
+    bool is_own_deadline;  /* set by the job's owner: another attempt would pass it, too */
     struct open_sheet *sheet;
 };
 
@@ -78,6 +81,7 @@ static void forget(struct pm_worker *w, struct running *r)
 {
     pm_map_remove(&w->running, r->task);
     leave_sheet(w, r->sheet);
+    pm_buf_free(&r->partial);
     free(r);
 }
 
@@ -93,6 +97,7 @@ void pm_worker_free(struct pm_worker **worker)
         struct running *r = value;
         pm_reader_cancel(w->reader, task, NULL);
         leave_sheet(w, r->sheet);
+        pm_buf_free(&r->partial);
         free(r);
     }
     pm_map_free(&w->running);
@@ -248,6 +253,18 @@ static void end_overdue(struct pm_worker *w)
     }
 }
 
+/* A token at a time would be thousands of messages a second: people read slower. */
+static void send_partial(struct pm_worker *w, struct running *r)
+{
+    int64_t now = pm_clock_us();
+    if (now - r->partial_us < PARTIAL_US)
+        return;
+    pm_buf_text(&r->partial, "");
+    pm_peer_partial(w->peer, r->task, (const char *)r->partial.data);
+    pm_buf_clear(&r->partial);
+    r->partial_us = now;
+}
+
 static int step(struct pm_worker *w, struct pm_error *err)
 {
     const struct pm_reader_event *events;
@@ -262,9 +279,8 @@ static int step(struct pm_worker *w, struct pm_error *err)
         if (events[i].is_final) {
             finish(w, r, &events[i]);
         } else if (r->wants_partial) {
-            char *text = pm_xstrndup(events[i].text, events[i].text_bytes);
-            pm_peer_partial(w->peer, r->task, text);
-            free(text);
+            pm_buf_append(&r->partial, events[i].text, events[i].text_bytes);
+            send_partial(w, r);
         }
     }
     /* Every step is progress for everything admitted: the engine is alive and will get to each in turn. */

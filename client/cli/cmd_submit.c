@@ -15,7 +15,7 @@ struct settings {
     struct pm_read_options read;
     const char *key, *batch;
     uint32_t priority;
-    bool wait;
+    bool wait, partial;
 };
 static const struct pm_option own_options[] = {
     {"wait", 'W', PM_OPTION_FLAG, NULL,
@@ -30,6 +30,8 @@ static const struct pm_option own_options[] = {
      offsetof(struct settings, priority), 0, 4},
     {"batch", 0, PM_OPTION_TEXT, "NAME", "Group the jobs under this name, for jobs, watch and cancel.",
      offsetof(struct settings, batch), 0, 0},
+    {"partial", 0, PM_OPTION_FLAG, NULL, "Let `pagemill watch --partial` show text while it is read.",
+     offsetof(struct settings, partial), 0, 0},
     PM_CLI_FLEET_OPTIONS(struct settings, fleet),
     PM_OPTION_END};
 static const struct pm_option shared_options[] = {PM_READ_OPTIONS(struct settings, read), PM_OPTION_END};
@@ -129,6 +131,7 @@ static int run(const struct pm_command *command, int argc, char **argv)
         config.submit.key = s.key;
         config.submit.batch = s.batch;
         config.submit.priority = s.priority;
+        config.submit.partial_text = s.partial;
         code = work(&s, &config, &intake);
     }
     pm_intake_free(&intake);

@@ -10,7 +10,7 @@
 
 #include "engine/vlm/generate_internal.h"
 
-#define LEAST_PREFILL 16
+#define LEAST_PREFILL 8
 #define START_ROOM    (PM_KV_PAGE_TOKENS / 2) /* tokens beyond its ids that a sequence wants to start with */
 
 static bool is_ready(const struct pm_gen_seq *s)

@@ -20,7 +20,7 @@ static struct pm_tiny tiny;
 static int setup(void **state)
 {
     (void)state;
-    pm_tiny_make(&tiny, false);
+    pm_tiny_make(&tiny, PM_TINY_BLOCK);
     return 0;
 }
 

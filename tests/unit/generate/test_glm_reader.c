@@ -21,8 +21,8 @@ static struct pm_tiny blocks, lines;
 static int setup(void **state)
 {
     (void)state;
-    pm_tiny_make(&blocks, false);
-    pm_tiny_make(&lines, true);
+    pm_tiny_make(&blocks, PM_TINY_BLOCK);
+    pm_tiny_make(&lines, PM_TINY_LINE);
     return 0;
 }
 

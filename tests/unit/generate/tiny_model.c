@@ -14,11 +14,13 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
+enum { ENDLESS_POSITIONS = 20000 };
+
 static const char config_text[] =
     "{\"architectures\":[\"GlmOcrForConditionalGeneration\"],\"model_type\":\"glm_ocr\","
     "\"text_config\":{\"model_type\":\"glm_ocr_text\",\"pad_token_id\":256,\"vocab_size\":320,"
     "\"eos_token_id\":[256,263],\"attention_bias\":false,\"head_dim\":16,\"hidden_act\":\"silu\","
-    "\"hidden_size\":48,\"intermediate_size\":80,\"max_position_embeddings\":512,"
+    "\"hidden_size\":48,\"intermediate_size\":80,\"max_position_embeddings\":%d,"
     "\"num_attention_heads\":4,\"num_hidden_layers\":2,\"num_nextn_predict_layers\":1,"
     "\"num_key_value_heads\":2,\"rms_norm_eps\":1e-05,\"rope_parameters\":{\"rope_type\":\"default\","
     "\"mrope_section\":[2,3,3],\"partial_rotary_factor\":1.0,\"rope_theta\":10000},"
@@ -169,7 +171,7 @@ static bool has(const char *name, const char *part)
 
 /* Weights that make a text of its own: the next token hangs mostly on the last one, a little on everything
  * before. The extra layer sees the last token first, too, so that its guesses are often right. */
-static void fill(const struct pm_glm_ocr_tensor *t, float *values, uint64_t count)
+static void fill(const struct pm_glm_ocr_tensor *t, float *values, uint64_t count, bool is_endless)
 {
     uint64_t seed = 17;
     const char *name = t->name;
@@ -190,18 +192,18 @@ static void fill(const struct pm_glm_ocr_tensor *t, float *values, uint64_t coun
             values[i] = (i % columns == i / columns ? 1.0f : 0.0f) + 0.02f * x;
         uint64_t id = i / columns;
         if (is_head && (id < ' ' || id > '~')) /* texts of visible bytes mostly, and now and then an end */
-            values[i] *= id == PM_TINY_END ? 1.4f : id < 256 ? 0.5f : 0.05f;
+            values[i] *= id == PM_TINY_END && !is_endless ? 1.4f : id < 256 ? 0.5f : 0.02f;
     }
 }
 
-static void put_weights(const char *dir)
+static void put_weights(const char *dir, const char *config_json, bool is_endless)
 {
     struct pm_vlm_config config;
     struct pm_glm_ocr_tensor *tensors = NULL;
     struct pm_error err;
     struct pm_buf file = {0}, data = {0};
     size_t count = 0;
-    if (pm_glm_ocr_config(config_text, generation_text, processor_text, &config, &err) ||
+    if (pm_glm_ocr_config(config_json, generation_text, processor_text, &config, &err) ||
         pm_glm_ocr_tensors(&config, &tensors, &count, &err))
         fail_msg("%s", err.text);
     json_t *header = json_object();
@@ -213,7 +215,7 @@ static void put_weights(const char *dir)
             n *= tensors[i].shape[k];
         }
         float *values = pm_xalloc(n * sizeof *values);
-        fill(&tensors[i], values, n);
+        fill(&tensors[i], values, n, is_endless);
         json_object_set_new(header, tensors[i].name,
                             json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets",
                                       (json_int_t)data.size, (json_int_t)(data.size + n * sizeof *values)));
@@ -250,22 +252,31 @@ static void pack(const struct pm_tiny *tiny, const char *source, enum pm_precisi
     free(out);
 }
 
-void pm_tiny_make(struct pm_tiny *tiny, bool is_line)
+void pm_tiny_checkpoint(const char *source, enum pm_tiny_kind kind)
 {
-    static const char line[] = "{\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
-                               "\"max_width_px\":256,\"tasks\":{\"text\":\"Text Recognition:\"}}";
-    static const char block[] = "{\"region\":\"block\",\"max_tokens\":48}";
-    *tiny = (struct pm_tiny){.dir = "/tmp/pm-tiny-XXXXXX"};
-    assert_non_null(mkdtemp(tiny->dir));
-    char *source = pm_fs_join(tiny->dir, "source");
+    static const char *const manifests[] = {
+        [PM_TINY_BLOCK] = "{\"region\":\"block\",\"max_tokens\":48}",
+        [PM_TINY_LINE] = "{\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
+                         "\"max_width_px\":256,\"tasks\":{\"text\":\"Text Recognition:\"}}",
+        [PM_TINY_ENDLESS] = "{\"region\":\"block\",\"max_tokens\":16000}"};
+    char *config = pm_xprintf(config_text, kind == PM_TINY_ENDLESS ? ENDLESS_POSITIONS : PM_TINY_POSITIONS);
     assert_int_equal(mkdir(source, 0700), 0);
-    put_file(source, "config.json", config_text, sizeof config_text - 1);
+    put_file(source, "config.json", config, strlen(config));
     put_file(source, "generation_config.json", generation_text, sizeof generation_text - 1);
     put_file(source, "preprocessor_config.json", processor_text, sizeof processor_text - 1);
     put_file(source, "chat_template.jinja", template_text, sizeof template_text - 1);
-    put_file(source, "pagemill.json", is_line ? line : block, is_line ? sizeof line - 1 : sizeof block - 1);
+    put_file(source, "pagemill.json", manifests[kind], strlen(manifests[kind]));
     put_tokenizer(source);
-    put_weights(source);
+    put_weights(source, config, kind == PM_TINY_ENDLESS);
+    free(config);
+}
+
+void pm_tiny_make(struct pm_tiny *tiny, enum pm_tiny_kind kind)
+{
+    *tiny = (struct pm_tiny){.dir = "/tmp/pm-tiny-XXXXXX"};
+    assert_non_null(mkdtemp(tiny->dir));
+    char *source = pm_fs_join(tiny->dir, "source");
+    pm_tiny_checkpoint(source, kind);
     pack(tiny, source, PM_PRECISION_F32);
     pack(tiny, source, PM_PRECISION_BF16);
     free(source);

@@ -22,9 +22,16 @@ struct pm_tiny {
     struct pm_tokenizer *tokenizer;
 };
 
-/* Makes the checkpoint and packs it in both precisions. is_line: its manifest says a reader of lines (32 px
- * high, steps of 16, at most 256 wide), else of blocks. */
-void pm_tiny_make(struct pm_tiny *tiny, bool is_line);
+enum pm_tiny_kind {
+    PM_TINY_BLOCK,  /* its manifest says a reader of blocks */
+    PM_TINY_LINE,   /* of lines: 32 px high, steps of 16, at most 256 wide */
+    PM_TINY_ENDLESS /* of blocks; a text never ends by itself, at most 16000 tokens */
+};
+/* Writes the checkpoint into the folder source, which is made. */
+void pm_tiny_checkpoint(const char *source, enum pm_tiny_kind kind);
+
+/* Makes the checkpoint and packs it in both precisions. */
+void pm_tiny_make(struct pm_tiny *tiny, enum pm_tiny_kind kind);
 char *pm_tiny_folder(const struct pm_tiny *tiny, enum pm_precision precision); /* free() */
 void pm_tiny_open(struct pm_tiny *tiny, enum pm_precision precision);
 void pm_tiny_close(struct pm_tiny *tiny);

@@ -1,0 +1,139 @@
+"""Readers of the GLM-OCR family through the whole fleet: options, confidences, deadlines, cancels.
+
+Texts come from a tiny random model (tests/tiny_checkpoint): noise, but the same noise every time. The small trained reader is
+tested when it is in models/mini, a full-size one when PM_FULL_MODEL names its folder (tools/make_full_model.py)."""
+import difflib
+import json
+import os
+import pathlib
+import subprocess
+import unittest
+
+from fleet import BUILD, DATA, KINDS, SOURCE, Case, Service, fleet_processes, out_of, run, wait_until
+
+
+class Reading(Case):
+    def setUp(self):
+        super().setUp()
+        self.models = f"{self.dir / 'models'}:{SOURCE / 'models'}"
+
+    def add(self, source, name):
+        self.expect(run("model", "add", source, "--name", name, "--models", self.models), 0)
+
+    def add_tiny(self, kind):
+        subprocess.run([BUILD / "tests" / "tiny_checkpoint", kind, self.dir / f"{kind}-source"], check=True)
+        self.add(self.dir / f"{kind}-source", "tiny")
+
+    def parse(self, *args, reader="tiny", out="out", code=None):
+        done = run("parse", *args, "--reader", reader, "--models", self.models, "-o", self.dir / out)
+        if code is not None:
+            self.expect(done, code)
+        return done
+
+    def regions(self, stem, out="out"):
+        return [region for page in self.pages(self.dir / out, stem) for region in page]
+
+    def files(self, stem, out):
+        return [(self.dir / out / stem / f"{stem}.{kind}").read_bytes() for kind in ("md", "json")]
+
+
+class Tiny(Reading):
+    def test_lines(self):
+        self.add_tiny("line")
+        self.parse(KINDS / "note.png", "--workers", 1, out="one")
+        self.parse(KINDS / "note.png", "--workers", 2, "--threads", 2, out="two")
+        self.assertEqual(self.files("note", "one"), self.files("note", "two"))
+        self.assertEqual(len(self.regions("note", "one")), 2)
+
+    def test_blocks(self):
+        self.add_tiny("block")
+        self.parse(DATA / "twenty.pdf", "--pages", "1-3", "--workers", 1, "--threads", 2, out="one")
+        self.parse(DATA / "twenty.pdf", "--pages", "1-3", "--workers", 2, out="two")
+        self.assertEqual(self.files("twenty", "one"), self.files("twenty", "two"))
+        regions = self.regions("twenty", "one")
+        self.assertGreater(len(regions), 6)
+        for region in regions:
+            self.assertTrue(0 < region["confidence"] < 1, region)
+            self.assertTrue(region["content"])
+        self.assertGreater(len({region["content"] for region in regions}), 3)
+
+    def test_options(self):
+        self.add_tiny("block")
+        note = KINDS / "note.png"
+        self.parse(note, out="plain")
+        self.parse(note, "--max-tokens", 5, out="short")
+        for plain, short in zip(self.regions("note", "plain"), self.regions("note", "short")):
+            begin = short["content"].lstrip("# ")
+            self.assertLessEqual(len(begin), 3 * 5)
+            self.assertTrue(plain["content"].lstrip("# ").startswith(begin))
+            self.assertEqual(short["error"]["code"], "limit")
+        for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+            self.parse(note, "--temperature", "1.5", "--seed", seed, out=out)
+        self.assertEqual(self.files("note", "a"), self.files("note", "b"))
+        self.assertNotEqual(self.files("note", "a"), self.files("note", "c"))
+        self.parse(note, "--repetition-penalty", "1.5", out="penalty")
+        self.assertNotEqual(self.files("note", "plain"), self.files("note", "penalty"))
+        done = self.parse(note, "--temperature", "-1", code=2)
+        self.assertIn("--temperature wants a number from 0 to 10", done.stderr.decode())
+
+    def test_region_timeout(self):
+        self.add_tiny("endless")
+        done = self.parse(KINDS / "note.png", "--temperature", 1, "--region-timeout", 1)
+        self.assertNotEqual(done.returncode, 0, out_of(done))
+        for region in self.regions("note"):
+            self.assertEqual(region["error"]["code"], "timeout", out_of(done))
+            self.assertIn("longer than 1.0 s", region["error"]["text"])
+
+    def test_cancel(self):
+        """A job that would write for minutes ends at once, in the middle of a text; its worker lives and reads the next."""
+        self.add_tiny("endless")
+        fleet = Service(self, workers=1, extra=["--models", self.models, "--reader", "tiny"])
+        workers = fleet_processes("work.sock --name worker-1")
+        job = fleet.cli("submit", DATA / "twenty.pdf", "--reader", "tiny", "--temperature", 1, "--partial").stdout.split()[0].decode()
+        watch = subprocess.Popen([BUILD / "pagemill", "watch", job, "--partial", "--json", "--socket", fleet.socket],
+                                 stdout=subprocess.PIPE)
+        self.addCleanup(watch.wait)
+        self.addCleanup(watch.stdout.close)
+        self.addCleanup(watch.kill)
+        text = ""
+        for line in watch.stdout:
+            event = json.loads(line)
+            if event["event"] == "partial":
+                text += event["text"]
+            if len(text) > 20:
+                break
+        self.assertGreater(len(text), 20)
+        self.expect(fleet.cli("cancel", job), 0)
+        wait_until(lambda: b"cancelled" in fleet.cli("status", job).stdout, "the job to be cancelled", 20)
+        done = fleet.cli("submit", KINDS / "note.png", "--reader", "tiny", "--max-tokens", 5, "--wait", "-o", self.dir / "next")
+        self.assertEqual(len(self.regions("note", "next")), 2, out_of(done))
+        self.assertEqual(fleet_processes("work.sock --name worker-1"), workers)
+
+
+@unittest.skipUnless((SOURCE / "models" / "mini" / "pagemill.json").exists(), "models/mini is not there")
+class Mini(Reading):
+    def test_reads_print(self):
+        self.add(SOURCE / "models" / "mini", "small")
+        done = self.parse(KINDS / "note.png", reader="small", code=0)
+        self.parse(KINDS / "note.png", reader="fast", out="fast", code=0)
+        is_, want = (self.markdown(self.dir / out, "note") for out in ("out", "fast"))
+        self.assertGreater(difflib.SequenceMatcher(None, is_, want, autojunk=False).ratio(), 0.8, is_ + out_of(done))
+        for region in self.regions("note"):
+            self.assertGreater(region["confidence"], 0.5)
+
+
+@unittest.skipUnless(os.environ.get("PM_FULL_MODEL"), "PM_FULL_MODEL names no folder")
+class Full(Reading):
+    def test_runs_a_page(self):
+        self.add(pathlib.Path(os.environ["PM_FULL_MODEL"]), "glm-ocr")
+        done = run("parse", KINDS / "note.png", "--reader", "glm-ocr", "--models", self.models, "--max-tokens", 4, "-o",
+                   self.dir / "out", timeout=3600)
+        regions = self.regions("note")
+        self.assertEqual(len(regions), 2, out_of(done))
+        for region in regions:
+            self.assertTrue(0 < region["confidence"] < 1, region)
+            self.assertTrue(region["content"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
