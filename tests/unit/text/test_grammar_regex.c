@@ -136,6 +136,9 @@ static void test_by_hand(void **state)
         {"[^\\d\\s]", {"a", "é"}, {"1", " ", "\xc2\xa0"}},
         {"(a{1000}){3}", {NULL}, {"a", "aaa"}},
         {"[\\u0000-\\u{10ffff}]", {"\x01", "\x7f", "\xc2\x80", "\xef\xbf\xbf"}, {"\xc0\x80", "\xed\xbf\xbf"}},
+        {"[\\u00c0-\\u00fe]|[\\u1001-\\u103f]",
+         {"þ", "\xe1\x80\x81"},
+         {"ÿ", "\xc2\xbf", "\xe1\x80\x80", "\xe1\x81\x80"}},
         {"\\u{800}|[\\u07ff-\\u0801]", {"\xdf\xbf", "\xe0\xa0\x80", "\xe0\xa0\x81"}, {"\xe0\x9f\xbf"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -253,6 +253,39 @@ static void test_depth_is_bounded(void **state)
     pm_grammar_free(&g);
 }
 
+/* A level that cannot be finished any more is not begun: here one takes three entries of the stack. */
+static void test_depth_is_no_trap(void **state)
+{
+    (void)state;
+    static const char level[] = "{\"n\":{\"m\":[";
+    struct vocabulary v;
+    struct pm_grammar *g = grammar_of(
+        true,
+        "{\"$defs\":{\"a\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
+        "b\"},{\"type\":\"null\"}]}},"
+        "\"required\":[\"n\"]},\"b\":{\"properties\":{\"m\":{\"$ref\":\"#/$defs/c\"}},\"required\":[\"m\"]},"
+        "\"c\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/a\"},\"minItems\":2,\"maxItems\":3}},"
+        "\"$ref\":\"#/$defs/a\"}");
+    struct pm_grammar_state *s = pm_grammar_begin(g);
+    uint32_t mask[MASK_WORDS];
+    int taken = 0;
+    vocabulary_open(&v);
+    while (taken < 5000 && pm_grammar_accept(s, (const uint8_t *)&level[taken % 11], 1)) {
+        bool is_any = false;
+        mask_of(s, &v, mask);
+        for (int i = 0; i < MASK_WORDS; i++)
+            is_any = is_any || mask[i];
+        assert_true(is_any);
+        taken++;
+    }
+    assert_in_range(taken, 15 * 11, 65 * 11);
+    assert_int_equal(taken % 11, 5); /* stopped where null is the other choice */
+    assert_true(pm_grammar_accept(s, (const uint8_t *)"null}", 5));
+    pm_grammar_end(&s);
+    pm_grammar_free(&g);
+    pm_token_trie_free(&v.trie);
+}
+
 /* ---- walks, against a validator ---- */
 
 static bool is_type(const json_t *v, const char *name)
@@ -490,6 +523,7 @@ int main(void)
         cmocka_unit_test(test_arrays_and_objects),
         cmocka_unit_test(test_combinations),
         cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_depth_is_no_trap),
         cmocka_unit_test(test_walks_are_valid),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_bounds),
