@@ -1,21 +1,40 @@
-/* The prompt's ids: the rendered text through the checkpoint's tokenizer, placeholders expanded. */
+/* The prompt's ids: messages through the checkpoint's template and tokenizer, placeholders expanded. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 #include "tests/parity/engine.h"
 
-/* The rendered prompt; free(). */
+enum { TEMPLATE_LIMIT_BYTES = 1 << 20 };
+
+/* The rendered prompt; free(). Cases without messages have only the text. */
 static int render(const struct engine_case *c, char **text_out, size_t *bytes_out, struct pm_error *err)
 {
+    json_t *messages = json_object_get(c->object, "messages");
     const char *prompt = json_string_value(json_object_get(c->object, "prompt_text"));
-    if (!prompt)
-        return pm_fail(err, PM_EFORMAT, "case.json: no prompt_text");
-    *text_out = pm_xstrdup(prompt);
-    *bytes_out = strlen(prompt);
-    return 0;
+    if (!messages) {
+        *text_out = pm_xstrdup(prompt ? prompt : "");
+        *bytes_out = strlen(*text_out);
+        return 0;
+    }
+    char *path = pm_fs_join(c->model_dir, "chat_template.jinja");
+    struct pm_buf source = {0};
+    struct pm_template *template = NULL;
+    int rc = pm_fs_read(path, TEMPLATE_LIMIT_BYTES, &source, err);
+    if (rc == 0)
+        rc = pm_template_parse(path, (const char *)source.data, source.size, &template, err);
+    if (rc == 0) {
+        json_t *variables = json_pack("{sOsb}", "messages", messages, "add_generation_prompt", 1);
+        rc = pm_template_render(template, variables, text_out, bytes_out, err);
+        json_decref(variables);
+    }
+    pm_template_free(&template);
+    pm_buf_free(&source);
+    free(path);
+    return rc;
 }
 
 /* One placeholder an image becomes as many as the image has tokens. */

@@ -139,10 +139,10 @@ static const char tokenizer[] =
 static char *checkpoint(const char *dir, const struct random_sizes *sizes)
 {
     char *source = pm_xprintf("%s/%s", dir, sizes->name), *text = config_text(sizes);
-    struct pm_glm_ocr_tensor *list;
+    struct pm_glm_ocr_tensor *list = NULL;
     struct pm_vlm_config config;
     struct pm_error err;
-    size_t count;
+    size_t count = 0;
     if (!pm_fs_is_dir(source)) {
         assert_int_equal(pm_fs_mkdir_p(source, 0700, NULL), 0);
         put(source, "config.json", text, strlen(text));
