@@ -122,6 +122,45 @@ static void test_two_vocabularies(void **state)
     pm_token_trie_free(&v.trie);
 }
 
+/* Byte characters are bytes, special tokens and holes never come, other added tokens do. */
+static void test_trie_of_a_tokenizer(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"normalizer\":null,\"added_tokens\":["
+        "{\"id\":4,\"content\":\"<e>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+        "\"normalized\":false,"
+        "\"special\":true},"
+        "{\"id\":6,\"content\":\"<t>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+        "\"normalized\":false,"
+        "\"special\":false}],"
+        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_"
+        "regex\":false},"
+        "\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_"
+        "offsets\":true,"
+        "\"use_regex\":true},"
+        "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
+        "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":false,"
+        "\"vocab\":{\"<\":0,\"\\u0120\":1,\"e\":2,\"\\u0120e\":3},\"merges\":[\"\\u0120 e\"]}}";
+    struct pm_tokenizer *tokenizer;
+    struct pm_token_trie *trie;
+    struct pm_error err;
+    uint32_t mask = 0;
+    if (pm_tokenizer_parse("test", json, sizeof json - 1, &tokenizer, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(pm_token_trie_new(tokenizer, &trie, &err), 0);
+    struct pm_grammar *g = grammar_of(false, "( e|<[et]>|)+");
+    struct pm_grammar_state *s = pm_grammar_begin(g);
+    pm_grammar_mask(s, trie, NULL, 0, pm_tokenizer_size(tokenizer), &mask);
+    assert_int_equal(mask, 1u << 0 | 1u << 1 | 1u << 3 | 1u << 6);
+    pm_grammar_mask(s, trie, &(int32_t){4}, 1, pm_tokenizer_size(tokenizer), &mask);
+    assert_int_equal(mask, 1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 6);
+    pm_grammar_end(&s);
+    pm_grammar_free(&g);
+    pm_token_trie_free(&trie);
+    pm_tokenizer_free(&tokenizer);
+}
+
 static void test_states_are_independent(void **state)
 {
     (void)state;
@@ -239,9 +278,13 @@ static void test_masks_of_hostile_patterns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mask_is_what_trying_gives), cmocka_unit_test(test_end_tokens),
-        cmocka_unit_test(test_two_vocabularies),          cmocka_unit_test(test_states_are_independent),
-        cmocka_unit_test(test_dropping_states),           cmocka_unit_test(test_dropping_states_with_stacks),
+        cmocka_unit_test(test_mask_is_what_trying_gives),
+        cmocka_unit_test(test_end_tokens),
+        cmocka_unit_test(test_two_vocabularies),
+        cmocka_unit_test(test_trie_of_a_tokenizer),
+        cmocka_unit_test(test_states_are_independent),
+        cmocka_unit_test(test_dropping_states),
+        cmocka_unit_test(test_dropping_states_with_stacks),
         cmocka_unit_test(test_masks_of_hostile_patterns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
