@@ -129,10 +129,12 @@ static int list_folder(const char *folder, char ***dirs, size_t *count, struct p
     *dirs = pm_xrealloc(*dirs, (*count + (size_t)n + 1) * sizeof **dirs);
     for (int i = 0; i < n; i++) {
         char *dir = pm_fs_join(folder, entries[i]->d_name), *path = pm_fs_join(dir, MANIFEST);
-        if (entries[i]->d_name[0] != '.' && pm_fs_is_file(path)) {
+        char *config = pm_fs_join(dir, "config.json"); /* a checkpoint that is not packed: no model yet */
+        if (entries[i]->d_name[0] != '.' && pm_fs_is_file(path) && !pm_fs_is_file(config)) {
             (*dirs)[(*count)++] = dir;
             dir = NULL;
         }
+        free(config);
         free(dir);
         free(path);
         free(entries[i]);

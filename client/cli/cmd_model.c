@@ -117,7 +117,7 @@ const struct pm_command pm_command_model = {
              "came from, licence.\n"
              "\n"
              "verify compares packed weight files with their checksums: those of the named models, files and "
-             "folders, or of all models.\n"
+             "folders, or of all models; and that a model folder holds what its family needs.\n"
              "\n"
              "remove deletes a model that was added. It refuses those that came with the program, and one "
              "that a process is reading with.\n"

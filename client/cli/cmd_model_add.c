@@ -98,6 +98,17 @@ static bool is_below(const char *dir, const char *parent)
     return is;
 }
 
+/* The same for any folder of a search path. */
+static bool is_below_any(const char *dir, const char *path)
+{
+    char *copy = pm_xstrdup(path ? path : ""), *rest = copy, *folder;
+    bool is = false;
+    while ((folder = strsep(&rest, ":")))
+        is = is || is_below(dir, folder);
+    free(copy);
+    return is;
+}
+
 /* What a killed `model add` left: .NAME.PID.tmp and .NAME.PID.new of processes that are gone. */
 static void remove_leftovers(const char *folder)
 {
@@ -267,7 +278,7 @@ static int remove_model(const struct pm_model_settings *s, const char *name, con
     long pid = 0;
     char *installed = pm_locate_installed_models();
     char *away = pm_xprintf("%s/.%s.%ld.tmp", folder, name, (long)getpid());
-    if (installed && is_below(model.dir, installed))
+    if (is_below_any(model.dir, installed))
         rc = pm_fail(err, PM_EDENIED, "\"%s\" came with the program: it is not removed", name);
     else if (!is_below(model.dir, folder))
         rc = pm_fail(err, PM_EDENIED, "\"%s\" is in %s, not in %s: name its folder with --models", name,

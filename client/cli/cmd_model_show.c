@@ -15,6 +15,7 @@
 #include "engine/glm_ocr/glm_ocr.h"
 #include "engine/manifest.h"
 #include "engine/pack.h"
+#include "engine/vlm/model.h"
 
 static int complain(const struct pm_error *err)
 {
@@ -305,11 +306,29 @@ static int verify_file(const char *path)
     return PM_EXIT_OK;
 }
 
-/* A file, or all packed files of a folder and the folders in it. A model folder has a good manifest, too. */
+/* The manifest of a model folder is read, and the weights are those that its family needs. */
+static int verify_manifest(const char *dir)
+{
+    struct pm_error err;
+    struct pm_model_manifest m;
+    struct pm_vlm_model *model = NULL;
+    char *weights = NULL;
+    int rc = pm_model_manifest_read(dir, &m, &err);
+    if (!rc && !strcmp(m.family, "glm_ocr")) {
+        rc = pm_model_file(&m, "weights", &weights, &err);
+        if (!rc)
+            rc = pm_vlm_model_open(weights, &model, &err);
+    }
+    pm_vlm_model_close(&model);
+    pm_model_manifest_free(&m);
+    free(weights);
+    return rc ? complain(&err) : PM_EXIT_OK;
+}
+
+/* A file, or all packed files of a folder and the folders in it. */
 static int verify_path(const char *path)
 {
     struct dirent **entries = NULL;
-    struct pm_error err;
     int code = PM_EXIT_OK, found = 0;
     if (!pm_fs_is_dir(path))
         return verify_file(path);
@@ -321,9 +340,7 @@ static int verify_path(const char *path)
             one = verify_file(file);
             found++;
         } else if (!strcmp(entries[i]->d_name, "pagemill.json")) {
-            struct pm_model_manifest m;
-            one = pm_model_manifest_read(path, &m, &err) ? complain(&err) : PM_EXIT_OK;
-            pm_model_manifest_free(&m);
+            one = verify_manifest(path);
         } else if (entries[i]->d_name[0] != '.' && pm_fs_is_dir(file)) {
             one = verify_path(file);
             found++;

@@ -68,20 +68,6 @@ char *pm_locate_user_models(void)
                                   : pm_xprintf("%s/.local/share/pagemill/models", home);
 }
 
-char *pm_locate_installed_models(void)
-{
-    char *here = own_folder(), *out = NULL;
-    char *places[3] = {pm_xprintf("%s/../share/pagemill/models", here),
-                       pm_xstrdup(PM_DATA_DIR "/pagemill/models"), pm_xstrdup(PM_SOURCE_MODELS)};
-    for (int i = 0; i < 3; i++) {
-        if (!out)
-            out = realpath(places[i], NULL);
-        free(places[i]);
-    }
-    free(here);
-    return out;
-}
-
 /* Appends a folder to a search path; false when there is no such folder. */
 static bool add_folder(struct pm_buf *path, const char *folder)
 {
@@ -91,6 +77,24 @@ static bool add_folder(struct pm_buf *path, const char *folder)
         pm_buf_printf(path, "%s%s", path->size ? ":" : "", real);
     free(real);
     return can;
+}
+
+char *pm_locate_installed_models(void)
+{
+    struct pm_buf path = {0};
+    char *here = own_folder(), *built = pm_fs_join(here, "models");
+    char *share = pm_xprintf("%s/../share/pagemill/models", here);
+    if (add_folder(&path,
+                   built)) /* a build tree: what was packed there, and what is ready in the source tree */
+        (void)add_folder(&path, PM_SOURCE_MODELS);
+    else if (!add_folder(&path, share) && !add_folder(&path, PM_DATA_DIR "/pagemill/models"))
+        (void)add_folder(&path, PM_SOURCE_MODELS);
+    char *out = path.size ? pm_xstrndup((const char *)path.data, path.size) : NULL;
+    pm_buf_free(&path);
+    free(share);
+    free(built);
+    free(here);
+    return out;
 }
 
 /* Every folder of a list; the first that is not there is complained of when they must all be. */
@@ -120,7 +124,7 @@ int pm_locate_models(const char *given, char **out, struct pm_error *err)
         if (strcmp(user, SYSTEM_MODELS) != 0)
             (void)add_folder(&path, SYSTEM_MODELS);
         if (installed)
-            (void)add_folder(&path, installed);
+            (void)add_folders(&path, installed, false, NULL);
         free(user);
         free(installed);
     }

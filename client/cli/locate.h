@@ -19,8 +19,8 @@ int pm_locate_models(const char *given, char **out, struct pm_error *err);
  * else /var/lib/pagemill/models for root and ~/.local/share/pagemill/models for others. It may not exist yet.
  */
 char *pm_locate_user_models(void);
-/* The models that came with the program: ../share/pagemill/models of it, else models/ of the source tree;
- * NULL when there are none. */
+/* The folders of the models that came with the program, a search path: ../share/pagemill/models of it; in a
+ * build tree models/ beside it and models/ of the source tree. NULL when there are none. */
 char *pm_locate_installed_models(void);
 
 char *pm_locate_temporary(void); /* $TMPDIR or /tmp */
