@@ -13,7 +13,7 @@ enum { TEMPLATE_LIMIT_BYTES = 1 << 20 };
 /* The rendered prompt; free(). Cases without messages have only the text. */
 static int render(const struct engine_case *c, char **text_out, size_t *bytes_out, struct pm_error *err)
 {
-    json_t *messages = json_object_get(c->object, "messages");
+    const json_t *messages = json_object_get(c->object, "messages");
     const char *prompt = json_string_value(json_object_get(c->object, "prompt_text"));
     if (!messages) {
         *text_out = pm_xstrdup(prompt ? prompt : "");
@@ -26,11 +26,12 @@ static int render(const struct engine_case *c, char **text_out, size_t *bytes_ou
     int rc = pm_fs_read(path, TEMPLATE_LIMIT_BYTES, &source, err);
     if (rc == 0)
         rc = pm_template_parse(path, (const char *)source.data, source.size, &template, err);
-    if (rc == 0) {
-        json_t *variables = json_pack("{sOsb}", "messages", messages, "add_generation_prompt", 1);
+    json_t *variables = NULL;
+    if (rc == 0)
+        rc = pm_template_chat_variables(messages, NULL, true, NULL, &variables, err);
+    if (rc == 0)
         rc = pm_template_render(template, variables, text_out, bytes_out, err);
-        json_decref(variables);
-    }
+    json_decref(variables);
     pm_template_free(&template);
     pm_buf_free(&source);
     free(path);
