@@ -59,10 +59,16 @@ int pm_sampling_check(const struct pm_sampling *s, int vocab, struct pm_error *e
 /* ---- arithmetic ---- */
 
 /* exp for x <= 0 to about 1e-7, without branches, so that compilers turn loops over it into vectors. What is
- * below -87, or NaN, is exp(-87). */
+ * below -87, or NaN, is exp(-87): as whole numbers, the bits of negative floats order by magnitude, NaN last.
+ */
 static inline float exp_negative(float x)
 {
-    x = x > -87.0f ? x : -87.0f;
+    const int32_t least = (int32_t)0xc2ae0000u; /* -87 */
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits |= INT32_MIN;
+    bits = bits < least ? bits : least;
+    memcpy(&x, &bits, sizeof x);
     float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer */
     float n = shifted - 12582912.0f;
     float r = x - n * 0.693359375f;
@@ -74,7 +80,7 @@ static inline float exp_negative(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    bits = ((int32_t)n + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
@@ -97,10 +103,12 @@ static float block_max(const float *x)
 
 static double block_exp_sum(const float *x, float top)
 {
-    float lane[LANES] = {0};
+    float e[BLOCK], lane[LANES] = {0};
+    for (int i = 0; i < BLOCK; i++)
+        e[i] = exp_negative(x[i] - top);
     for (int i = 0; i < BLOCK; i += LANES)
         for (int l = 0; l < LANES; l++)
-            lane[l] += exp_negative(x[i + l] - top);
+            lane[l] += e[i + l];
     double sum = 0;
     for (int l = 0; l < LANES; l++)
         sum += (double)lane[l];
@@ -263,11 +271,13 @@ static double weigh(const float *scores, int vocab, float *weights)
     float top = -INFINITY;
     for (int i = 0; i < vocab; i++)
         top = scores[i] > top ? scores[i] : top;
-    double sum = 0;
     for (int i = 0; i < vocab; i++) {
-        weights[i] = scores[i] > -INFINITY ? exp_negative(scores[i] - top) : 0;
-        sum += (double)weights[i];
+        float weight = exp_negative(scores[i] - top);
+        weights[i] = scores[i] > -INFINITY ? weight : 0;
     }
+    double sum = 0;
+    for (int i = 0; i < vocab; i++)
+        sum += (double)weights[i];
     return sum;
 }
 
