@@ -23,8 +23,8 @@ struct pm_model_manifest {
     char *json;     /* the whole file, NUL-terminated, for the family */
 };
 
-/* The model folders, sorted within each folder of models; checkpoints that are not packed are none. One that cannot be read is passed over unless none
- * can. Caller frees each and the list. */
+/* The model folders, sorted within each folder of models; checkpoints that are not packed are none. One that
+ * cannot be read is passed over unless none can. Caller frees each and the list. */
 int pm_model_list(const char *models, char ***dirs_out, size_t *count_out, struct pm_error *err);
 /* Reads DIR/pagemill.json. PM_ENOTFOUND, PM_EFORMAT (file and key named). */
 int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err);
