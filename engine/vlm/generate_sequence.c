@@ -196,6 +196,7 @@ void pm_gen_seq_end(struct pm_generate *g, struct pm_gen_seq *s, enum pm_generat
     s->is_finished = true;
     s->end = end;
     s->draft_count = 0;
+    pm_grammar_end(&s->grammar); /* its grammar is borrowed no longer */
     pm_kv_release(g->kv_pool, &s->kv);
 }
 
@@ -205,6 +206,7 @@ void pm_gen_seq_fail(struct pm_gen_seq *s, const struct pm_error *error)
     s->end = PM_GENERATE_ERROR;
     s->error = *error;
     s->draft_count = 0;
+    pm_grammar_end(&s->grammar);
 }
 
 static bool is_end_id(const struct pm_generate *g, int32_t id)
