@@ -262,8 +262,6 @@ static void encode_word(struct encoder *e, const uint8_t *word, size_t bytes)
 static int encode_plain(struct encoder *e, const uint8_t *text, size_t bytes)
 {
     int depth = 0, last = e->t->split_count - 1;
-    if (bytes == 0)
-        return 0;
     if (last < 0) {
         encode_word(e, text, bytes);
         return 0;
@@ -290,6 +288,8 @@ static int encode_plain(struct encoder *e, const uint8_t *text, size_t bytes)
 /* Splits added tokens of one trie off; the rest goes to the next trie, then to the words. */
 static int encode_text(struct encoder *e, const uint8_t *text, size_t bytes, int trie)
 {
+    if (bytes == 0)
+        return 0;
     if (trie == 2)
         return encode_plain(e, text, bytes);
     if (e->t->tries[trie].count == 0)

@@ -231,6 +231,8 @@ static size_t broken_length(const uint8_t *d, size_t count)
 void pm_unicode_mend(const uint8_t *bytes, size_t count, struct pm_buf *out)
 {
     size_t good = 0;
+    if (count == 0)
+        return;
     for (size_t at = 0; at < count;) {
         size_t n = pm_utf8_length(bytes + at, count - at);
         if (n > 0) {
