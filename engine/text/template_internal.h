@@ -1,11 +1,14 @@
 /* The parts of the template engine: tokens, tree, values, one rendering. Private to template_*.c.
  *
- *   template_lex.c    source text to tokens (white space control happens here)
- *   template_parse.c  tokens to the tree; refuses what is not known
- *   template_value.c  values: from JSON, truth, comparison, text, JSON text
- *   template_text.c   strings as Python has them: strip, split, replace, case
- *   template_call.c   filters, tests and methods
- *   template_eval.c   expressions, statements, pm_template_render
+ *   template_lex.c         source text to tokens (white space control happens here)
+ *   template_parse.c       tokens to the tree: statements
+ *   template_expression.c  tokens to the tree: expressions; refuses what is not known
+ *   template_value.c       values: from JSON, truth, comparison, text, JSON text
+ *   template_text.c        strings as Python has them: strip, split, replace, case
+ *   template_filter.c      filters
+ *   template_method.c      tests and methods
+ *   template_eval.c        expressions: names, arithmetic, calls
+ *   template_run.c         statements, pm_template_render
  */
 #ifndef PM_ENGINE_TEXT_TEMPLATE_INTERNAL_H
 #define PM_ENGINE_TEXT_TEMPLATE_INTERNAL_H
@@ -254,6 +257,14 @@ int pm_render_work(struct pm_render *r, size_t n);
 /* Zeroed memory that lives as long as the rendering; out: the address of a pointer. */
 int pm_render_alloc(struct pm_render *r, size_t count, size_t size, void *out);
 int pm_render_eval(struct pm_render *r, const struct pm_node *node, struct pm_value *out);
+/* A body (PM_N_BODY) into r->out, or into a string of its own. */
+int pm_render_run(struct pm_render *r, const struct pm_node *body);
+int pm_render_capture(struct pm_render *r, const struct pm_node *body, struct pm_value *out);
+int pm_render_push_scope(struct pm_render *r, struct pm_scope *parent);
+int pm_render_bind(struct pm_render *r, struct pm_scope *scope, struct pm_text name,
+                   const struct pm_value *v);
+/* Sets the target of a set or for. */
+int pm_render_assign(struct pm_render *r, const struct pm_node *target, const struct pm_value *v);
 
 /* ---- template_value.c ---- */
 
@@ -306,7 +317,7 @@ int pm_value_json(struct pm_render *r, const struct pm_value *v, const struct pm
 /* A buffer's bytes as a string value of the rendering; the buffer is freed. */
 int pm_value_take(struct pm_render *r, struct pm_buf *buf, struct pm_value *out);
 
-/* ---- template_call.c ---- */
+/* ---- template_filter.c, template_method.c ---- */
 
 struct pm_arguments {
     struct pm_value slot[PM_CALL_SLOTS];

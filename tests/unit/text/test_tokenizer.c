@@ -48,14 +48,7 @@ static json_t *good(void)
     json_t *vocab = json_object();
     for (int b = 0; b < 256; b++)
         put_byte(vocab, b);
-    static const char *const more[] = {"ab",
-                                       "abc",
-                                       "bc",
-                                       "cd",
-                                       "abcd",
-                                       "\xc4\xa0"
-                                       "a",
-                                       "xyz"};
+    static const char *const more[] = {"ab", "abc", "bc", "cd", "abcd", "\xc4\xa0\x61", "xyz"};
     for (int i = 0; i < 7; i++)
         json_object_set_new(vocab, more[i], json_integer(AB + i));
     json_t *root =
