@@ -178,9 +178,9 @@ static void copy_submit(struct job *j, const char *client, const struct pm_msg_s
     struct pm_options *o = &j->submit.options;
     if (!o->reader || !*o->reader)
         o->reader = DEFAULT_READER;
-    const char **texts[] = {&j->submit.key, &j->submit.name, &j->submit.source, &j->submit.batch, &o->pages,
-                            &o->password,   &o->reader,      &o->formats,       &o->drop,         &o->stem,
-                            &client};
+    const char **texts[] = {&j->submit.key, &j->submit.name, &j->submit.source, &j->submit.batch,
+                            &o->pages,      &o->password,    &o->reader,        &o->formats,
+                            &o->drop,       &o->stem,        &o->whole,         &client};
     const size_t count = sizeof texts / sizeof *texts;
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {

@@ -144,6 +144,21 @@ static int cut_region(struct cutting *c, const struct pm_layout_region *r, enum 
     return 0;
 }
 
+/* The page as one region. */
+static int cut_whole(struct cutting *c, enum pm_task task, struct pm_error *err)
+{
+    static const uint32_t labels[] = {[PM_TASK_TEXT] = PM_LABEL_TEXT,
+                                      [PM_TASK_TABLE] = PM_LABEL_TABLE,
+                                      [PM_TASK_FORMULA] = PM_LABEL_DISPLAY_FORMULA};
+    struct pm_layout_region whole = {.label = labels[task],
+                                     .score = 1,
+                                     .box = {0, 0, (float)c->scan->width, (float)c->scan->height},
+                                     .count = 1,
+                                     .table = -1,
+                                     .picture = -1};
+    return cut_region(c, &whole, PM_REGION_BLOCK, err);
+}
+
 int pm_crops_cut(const struct pm_scan *scan, const struct pm_scan_options *options, struct pm_crops *out,
                  struct pm_error *err)
 {
@@ -163,12 +178,13 @@ int pm_crops_cut(const struct pm_scan *scan, const struct pm_scan_options *optio
     all = pm_quad_map(&all, &scan->to_source);
     put_quad(page->source_quad, &all);
     out->regions = pm_xalloc(sizeof *out->regions * (scan->layout.region_count + 1u));
-    for (uint32_t i = 0; i < scan->layout.region_count && out->count < PM_SHEET_MAX_CROPS; i++) {
-        int rc = cut_region(&c, &scan->layout.regions[i], options->region_kind, err);
-        if (rc) {
-            pm_crops_free(out);
-            return rc;
-        }
+    int rc = options->is_whole ? cut_whole(&c, options->whole_task, err) : 0;
+    uint32_t count = options->is_whole ? 0 : scan->layout.region_count;
+    for (uint32_t i = 0; i < count && !rc && out->count < PM_SHEET_MAX_CROPS; i++)
+        rc = cut_region(&c, &scan->layout.regions[i], options->region_kind, err);
+    if (rc) {
+        pm_crops_free(out);
+        return rc;
     }
     page->regions = out->regions;
     page->crops = out->crops;

@@ -29,6 +29,8 @@ struct pm_scan_options {
     float dpi;
     bool no_orientation, no_deskew, no_images;
     enum pm_region_kind region_kind;
+    bool is_whole;           /* no layout: the page is one region ... */
+    enum pm_task whole_task; /* ... for this task; a reader of blocks reads it */
 };
 
 struct pm_scan {

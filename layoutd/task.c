@@ -148,6 +148,25 @@ static int store(struct running *r, struct pm_crops *crops, struct pm_error *err
     return 0;
 }
 
+/* "": pages are laid out; else the task of the page as one region. */
+static int read_whole(const char *whole, struct pm_scan_options *out, struct pm_error *err)
+{
+    static const char *const tasks[] = {"text", "table", "formula"}; /* by enum pm_task */
+    if (!whole || !*whole)
+        return 0;
+    for (int t = 0; t < 3; t++)
+        if (!strcmp(whole, tasks[t])) {
+            out->is_whole = true;
+            out->whole_task = (enum pm_task)t;
+        }
+    if (!out->is_whole)
+        return pm_fail(err, PM_EINVAL, "a page can be read as text, table or formula, not as \"%.40s\"",
+                       whole);
+    if (out->region_kind != PM_REGION_BLOCK)
+        return pm_fail(err, PM_EINVAL, "pages as a whole are for readers of blocks: this one reads lines");
+    return 0;
+}
+
 static int lay_out_page(struct running *r, struct pm_error *err)
 {
     struct pm_image image = {0};
@@ -164,6 +183,11 @@ static int lay_out_page(struct running *r, struct pm_error *err)
                                       .no_deskew = o->no_deskew,
                                       .no_images = o->no_images,
                                       .region_kind = region_kind(r)};
+    rc = read_whole(o->whole, &options, err);
+    if (rc) {
+        pm_decode_image_free(&image);
+        return rc;
+    }
     struct pm_scan_tools tools = r->env->tools;
     tools.progress = step;
     tools.progress_context = r;

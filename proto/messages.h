@@ -148,6 +148,7 @@ struct pm_options {    /* of a job; travels in every lease */
     float temperature;         /* 0: always the likeliest token */
     float repetition_penalty;  /* 0 and 1: none */
     uint64_t seed;             /* of the choices at a temperature */
+    const char *whole;         /* "text", "table", "formula": each page is one region; "": laid out */
     uint32_t region_timeout_s; /* most time for one region; 0: the fleet's */
 };
 struct pm_msg_lease {

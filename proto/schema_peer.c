@@ -98,6 +98,8 @@ static const struct pm_field options_rows[] = {
     PM_ROW_F32(T, temperature, false, "0: always the likeliest token"),
     PM_ROW_F32(T, repetition_penalty, false, "0 and 1: none"),
     PM_ROW_U64(T, seed, false, "of the choices at a temperature"),
+    PM_ROW_STR(T, whole, PM_LIMIT_NAME, false,
+               "text, table, formula: each page is one region; empty: laid out"),
     PM_ROW_U32(T, region_timeout_s, false, "most time for one region; 0: the fleet's"),
 };
 #undef T

@@ -75,6 +75,9 @@ static int check(struct pm_read_options *o, struct pm_error *err)
         pm_fail_prefix(err, "--pages");
     if (!rc && o->drop && *o->drop)
         rc = check_labels(o->drop, err);
+    if (!rc && o->whole && strcmp(o->whole, "text") != 0 && strcmp(o->whole, "table") != 0 &&
+        strcmp(o->whole, "formula") != 0)
+        rc = pm_fail(err, PM_EINVAL, "--whole is text, table or formula, not \"%.40s\"", o->whole);
     if (!rc && o->password && o->password_file)
         rc = pm_fail(err, PM_EINVAL, "--password and --password-file exclude each other");
     if (!rc && o->no_save && o->out)
@@ -123,6 +126,7 @@ int pm_read_prepare(const struct pm_command *command, struct pm_read_options *o,
     config->submit.no_orientation = o->no_orientation;
     config->submit.no_deskew = o->no_deskew;
     config->submit.no_images = o->no_images;
+    config->submit.whole = o->whole;
     config->submit.max_tokens = o->max_tokens;
     config->submit.temperature = o->temperature;
     config->submit.repetition_penalty = o->repetition_penalty;

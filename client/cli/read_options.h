@@ -5,7 +5,7 @@
 #include "client/cli/batch.h"
 
 struct pm_read_options {
-    const char *out, *format, *pages, *password, *password_file, *reader, *drop, *files_from;
+    const char *out, *format, *pages, *password, *password_file, *reader, *drop, *files_from, *whole;
     uint32_t dpi, timeout_s, max_tokens, region_timeout_s, seed;
     float temperature, repetition_penalty;
     bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images;
@@ -112,6 +112,14 @@ struct pm_read_options {
          offsetof(type, m.timeout_s),                                                                          \
          1,                                                                                                    \
          100000000},                                                                                           \
+        {"whole",                                                                                              \
+         0,                                                                                                    \
+         PM_OPTION_TEXT,                                                                                       \
+         "TASK",                                                                                               \
+         "Readers of blocks: no layout, each page is one text, table or formula.",                             \
+         offsetof(type, m.whole),                                                                              \
+         0,                                                                                                    \
+         0},                                                                                                   \
         {"max-tokens",                                                                                         \
          0,                                                                                                    \
          PM_OPTION_UINT,                                                                                       \

@@ -124,11 +124,13 @@ struct pagemill_submit_options {
     float temperature;         /* 0: always the likeliest token; at most 10 */
     float repetition_penalty;  /* 0 and 1: none; at most 10 */
     uint64_t seed;             /* of the choices at a temperature */
+    const char *whole;         /* "text", "table", "formula": each page is one region; default: laid out */
     unsigned region_timeout_s; /* most seconds for one region; 0: the fleet's limit */
 };
 #define PAGEMILL_SUBMIT_OPTIONS_INIT                                                                         \
     {                                                                                                        \
-        sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0   \
+        sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,  \
+            0                                                                                                \
     }
 
 /* Stores the document with the fleet and submits it. When this returns 0 the job survives a power cut. A

@@ -37,6 +37,9 @@ static int check_options(const struct pagemill_submit_options *o, struct pm_erro
             return PM_EINVAL;
     if (o->priority > 4)
         return pm_fail(err, PM_EINVAL, "priority is 0 to 4, not %u", o->priority);
+    const char *whole = or_empty(o->whole);
+    if (*whole && strcmp(whole, "text") != 0 && strcmp(whole, "table") != 0 && strcmp(whole, "formula") != 0)
+        return pm_fail(err, PM_EINVAL, "whole pages are read as text, table or formula");
     if (!(o->temperature >= 0 && o->temperature <= NUMBER_MOST))
         return pm_fail(err, PM_EINVAL, "temperature is 0 to %d, not %g", NUMBER_MOST, (double)o->temperature);
     if (!(o->repetition_penalty >= 0 && o->repetition_penalty <= NUMBER_MOST))
@@ -98,6 +101,7 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
                                           .temperature = o.temperature,
                                           .repetition_penalty = o.repetition_penalty,
                                           .seed = o.seed,
+                                          .whole = or_empty(o.whole),
                                           .region_timeout_s = o.region_timeout_s},
                               .priority = o.priority,
                               .batch = or_empty(o.batch)};

@@ -76,9 +76,25 @@ class Tiny(Reading):
         done = self.parse(note, "--temperature", "-1", code=2)
         self.assertIn("--temperature wants a number from 0 to 10", done.stderr.decode())
 
+    def test_whole_pages(self):
+        """A page as one text, table or formula: each task has its prompt, its place in the result and its form."""
+        self.add_tiny("block")
+        found = {}
+        for task, label in (("text", "text"), ("table", "table"), ("formula", "display_formula")):
+            self.parse(KINDS / "note.png", "--whole", task, out=task)
+            (region,) = self.regions("note", task)
+            self.assertEqual((region["native_label"], region["bbox_2d"]), (label, [0, 0, 1000, 1000]))
+            self.assertTrue(0 < region["confidence"] < 1)
+            found[task] = region["content"]
+        self.assertTrue(found["formula"].startswith("$$\n") and found["formula"].endswith("\n$$"), found)
+        self.assertEqual(len({text.strip("$\n") for text in found.values()}), 3, found)
+        done = self.parse(KINDS / "note.png", "--whole", "text", reader="fast")
+        self.assertIn("for readers of blocks", done.stderr.decode())
+        self.assertIn("--whole is text, table or formula", self.parse("x", "--whole", "page", code=2).stderr.decode())
+
     def test_region_timeout(self):
         self.add_tiny("endless")
-        done = self.parse(KINDS / "note.png", "--temperature", 1, "--region-timeout", 1)
+        done = self.parse(KINDS / "note.png", "--temperature", "0.6", "--region-timeout", 1)
         self.assertNotEqual(done.returncode, 0, out_of(done))
         for region in self.regions("note"):
             self.assertEqual(region["error"]["code"], "timeout", out_of(done))
@@ -89,7 +105,7 @@ class Tiny(Reading):
         self.add_tiny("endless")
         fleet = Service(self, workers=1, extra=["--models", self.models, "--reader", "tiny"])
         workers = fleet_processes("work.sock --name worker-1")
-        job = fleet.cli("submit", DATA / "twenty.pdf", "--reader", "tiny", "--temperature", 1, "--partial").stdout.split()[0].decode()
+        job = fleet.cli("submit", DATA / "twenty.pdf", "--reader", "tiny", "--temperature", "0.6", "--partial").stdout.split()[0].decode()
         watch = subprocess.Popen([BUILD / "pagemill", "watch", job, "--partial", "--json", "--socket", fleet.socket],
                                  stdout=subprocess.PIPE)
         self.addCleanup(watch.wait)

@@ -42,7 +42,7 @@ expect 64 "--state DIR is missing" "$broker" --run "$dir/run"
 expect 64 "--run DIR is missing" "$broker" --state "$dir/state"
 expect 64 "--drain wants a whole number from 0 to 86400, not \"-1\"" "$broker" --drain -1
 expect 64 "--model DIR is missing" "$layoutd" --endpoint ipc:///x
-expect 64 "--models DIR is missing" "$worker" --endpoint ipc:///x
+expect 64 "--models DIR[:DIR...] is missing" "$worker" --endpoint ipc:///x
 expect 64 "unexpected argument \"extra\"" "$collector" --endpoint ipc:///x extra
 expect 64 "unexpected argument \"extra\"" "$broker" --state "$dir/state" --run "$dir/run" extra
 

@@ -72,6 +72,10 @@ static struct pm_msg_submit submit_of(const char *source)
                                   .batch = "b",
                                   .options = {.pages = "1-4",
                                               .password = "secret",
+                                              .whole = "table",
+                                              .max_tokens = 70,
+                                              .temperature = 0.5f,
+                                              .seed = UINT64_MAX,
                                               .reader = "fast",
                                               .formats = "md",
                                               .drop = "",
@@ -185,6 +189,10 @@ static int check_image(void *ctx, const struct pm_job_image *i, struct pm_error 
     assert_string_equal(i->info.client, "alice");
     assert_string_equal(i->submit.name, "Jahresbericht \xc3\xa4.pdf");
     assert_string_equal(i->submit.options.password, "secret");
+    assert_string_equal(i->submit.options.whole, "table");
+    assert_int_equal(i->submit.options.max_tokens, 70);
+    assert_float_equal(i->submit.options.temperature, 0.5f, 0);
+    assert_true(i->submit.options.seed == UINT64_MAX);
     assert_int_equal(i->submit.options.dpi, 300);
     assert_true(i->submit.options.no_deskew);
     assert_int_equal(i->info.state, PM_JOB_RUNNING);

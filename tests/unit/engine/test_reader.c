@@ -56,7 +56,7 @@ static struct pm_reader *open_reader(int threads, int room)
 {
     struct pm_reader *r;
     struct pm_error err;
-    struct pm_reader_config config = {MODEL, threads, room};
+    struct pm_reader_config config = {.model_dir = MODEL, .threads = threads, .max_running = room};
     if (pm_reader_open(&config, &r, &err))
         fail_msg("%s", err.text);
     return r;
@@ -183,7 +183,7 @@ static void test_refusals(void **state)
     drain(r, results, 9);
     assert_string_equal(results[8].text, "find(a)");
     pm_reader_free(&r);
-    struct pm_reader_config config = {PM_SOURCE_DIR "/tests", 1, 1};
+    struct pm_reader_config config = {.model_dir = PM_SOURCE_DIR "/tests", .threads = 1, .max_running = 1};
     assert_int_equal(pm_reader_open(&config, &r, NULL), PM_ENOTFOUND);
     assert_null(r);
 }

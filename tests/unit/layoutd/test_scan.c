@@ -198,6 +198,19 @@ static void test_picture_and_its_crop(void **state)
     assert_int_equal(c.count, c.page.region_count);
     assert_string_equal(c.page.region_kind, "block");
     pm_crops_free(&c);
+    static const uint32_t labels[] = {PM_LABEL_TEXT, PM_LABEL_TABLE, PM_LABEL_DISPLAY_FORMULA};
+    options.is_whole = true; /* one for the page */
+    for (int task = 0; task < 3; task++) {
+        options.whole_task = (enum pm_task)task;
+        assert_int_equal(pm_crops_cut(&s, &options, &c, NULL), 0);
+        assert_int_equal(c.count, 1);
+        assert_int_equal(c.page.region_count, 1);
+        assert_int_equal(c.page.regions[0].label, labels[task]);
+        assert_int_equal(c.sheet[0].task, task);
+        assert_int_equal(c.sheet[0].image.width_px, s.width);
+        assert_int_equal(c.sheet[0].image.height_px, s.height);
+        pm_crops_free(&c);
+    }
     pm_scan_free(&s);
     pm_image_free(&d.image);
 }

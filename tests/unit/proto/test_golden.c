@@ -170,6 +170,7 @@ static void frames_of_earlier_versions_decode(void **state)
         options->max_tokens = options->region_timeout_s = 0;
         options->temperature = options->repetition_penalty = 0;
         options->seed = 0;
+        options->whole = "";
         if (pm_record_decode(schema, record.data, record.size, &arena, is, &err))
             fail_msg("%s: %s", old_files[i].name, err.text);
         const char *field = sample_difference(schema, known, is);
