@@ -1,14 +1,5 @@
-/* full-model OUT [--tokenizer FILE]: writes a checkpoint folder of the published GLM-OCR sizes (526 tensors,
- * 1,325,258,240 parameters, bf16, 2.65 GB) with deterministic synthetic weights: for size, memory and speed,
- * and for the full-size golden case.
- *
- * A value: seed = FNV-1a 64 of the tensor's name; one splitmix64 step of seed + index; its top 16 bits as s
- * on a grid in [-1, 1); c + a * s rounded to bf16, with (c, a) by the kind of tensor. The extra layer's
- * copies of embedding and head have the main tensors' seeds. So two machines write the same bytes.
- *
- * FILE: a byte-level tokenizer.json, filled up to the published vocabulary with entries that no text makes;
- * chat_template.jinja is taken from its folder or the one above. Without FILE only weights and configuration.
- */
+#include "tests/tools/full_model.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -249,28 +240,20 @@ static int write_text(const char *folder, const char *name, const char *text, st
     return rc;
 }
 
-int main(int argc, char **argv)
+int full_model_write(const char *out, const char *tokenizer, struct pm_error *err)
 {
-    struct pm_error err = {0};
-    if ((argc != 2 && argc != 4) || (argc == 4 && strcmp(argv[2], "--tokenizer"))) {
-        fprintf(stderr, "usage: full-model OUT [--tokenizer FILE]\n");
-        return 2;
-    }
-    const char *out = argv[1];
     char *weights = pm_fs_join(out, "model.safetensors");
-    int rc = pm_fs_mkdir_p(out, 0755, &err);
+    int rc = pm_fs_mkdir_p(out, 0755, err);
     if (!rc)
-        rc = write_text(out, "config.json", config_json, &err);
+        rc = write_text(out, "config.json", config_json, err);
     if (!rc)
-        rc = write_text(out, "generation_config.json", generation_json, &err);
+        rc = write_text(out, "generation_config.json", generation_json, err);
     if (!rc)
-        rc = write_text(out, "preprocessor_config.json", preprocessor_json, &err);
-    if (!rc && argc == 4)
-        rc = write_tokenizer(argv[3], out, &err);
+        rc = write_text(out, "preprocessor_config.json", preprocessor_json, err);
+    if (!rc && tokenizer)
+        rc = write_tokenizer(tokenizer, out, err);
     if (!rc)
-        rc = write_weights(weights, &err);
+        rc = write_weights(weights, err);
     free(weights);
-    if (rc)
-        fprintf(stderr, "full-model: %s\n", err.text);
-    return rc ? 1 : 0;
+    return rc;
 }
