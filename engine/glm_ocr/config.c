@@ -57,7 +57,7 @@ static float want_positive(const struct section *s, const char *key, double most
     else if (!json_is_number(value) || !isfinite(x) || (float)x <= 0 || x > most)
         *s->rc = pm_fail(s->err, PM_EFORMAT, "%s: \"%s%s\" must be a number above 0 and at most %g", s->file,
                          s->path, key, most);
-    return (float)x;
+    return *s->rc ? 1 : (float)x; /* callers compute on with it before they see the failure */
 }
 
 static bool want_bool(const struct section *s, const char *key, bool fallback)
