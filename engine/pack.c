@@ -1,6 +1,7 @@
 #include "engine/pack.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,6 +273,19 @@ int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dty
                        pack->name, name);
     *data_out = p->tensor.data;
     return 0;
+}
+
+int pm_pack_need_vector(const struct pm_pack *pack, const char *name, uint64_t n, const float **data_out,
+                        struct pm_error *err)
+{
+    const void *data;
+    int rc = pm_pack_need(pack, name, PM_DTYPE_F32, PM_LAYOUT_ROWS, 1, &n, &data, err);
+    *data_out = data;
+    for (uint64_t i = 0; !rc && i < n; i++)
+        if (!isfinite((*data_out)[i]))
+            rc = pm_fail(err, PM_EFORMAT, "%s: tensor %s: value %llu of %llu is not finite", pack->name, name,
+                         (unsigned long long)i + 1, (unsigned long long)n);
+    return rc;
 }
 
 /* ---- writer ---- */

@@ -71,6 +71,11 @@ const char *pm_pack_meta(const struct pm_pack *pack); /* JSON text, "" when none
 int pm_pack_need(const struct pm_pack *pack, const char *name, enum pm_dtype dtype, enum pm_layout layout,
                  int rank, const uint64_t *shape, const void **data_out, struct pm_error *err);
 
+/* The same for a vector of n f32 (a norm, a bias), whose values must be finite: one bad number there would
+ * spoil whatever is read. */
+int pm_pack_need_vector(const struct pm_pack *pack, const char *name, uint64_t n, const float **data_out,
+                        struct pm_error *err);
+
 /* Bytes that a tensor takes in its layout; -1 when layout, type, rank and shape do not fit together. */
 int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, const uint64_t *shape);
 

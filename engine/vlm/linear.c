@@ -40,10 +40,7 @@ int pm_linear_bind(const struct pm_pack *pack, enum pm_precision precision, cons
     if (rc || !bias)
         return rc;
     const uint64_t padded = ((uint64_t)n + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * PM_PANEL_BF16;
-    const void *data;
-    rc = pm_pack_need(pack, bias, PM_DTYPE_F32, PM_LAYOUT_ROWS, 1, &padded, &data, err);
-    out->bias = data;
-    return rc;
+    return pm_pack_need_vector(pack, bias, padded, &out->bias, err);
 }
 
 static void run_f32(const struct run *u, int row, int rows, int panel)

@@ -1,7 +1,6 @@
 #include "engine/vlm/model.h"
 
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,35 +19,28 @@ enum { NAME_MAX_BYTES = 160 };
 
 /* ---- one tensor ---- */
 
-static const void *bind_rows(struct binder *b, enum pm_dtype dtype, int rank, int rows, int columns,
-                             const char *format, ...) __attribute__((format(printf, 6, 7)));
-
-static const void *bind_rows(struct binder *b, enum pm_dtype dtype, int rank, int rows, int columns,
-                             const char *format, ...)
-{
-    char name[NAME_MAX_BYTES];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    const void *data = NULL;
-    uint64_t shape[2] = {(uint64_t)rows, (uint64_t)columns};
-    if (!b->rc)
-        b->rc = pm_pack_need(b->model->pack, name, dtype, PM_LAYOUT_ROWS, rank, shape, &data, b->err);
-    return data;
-}
-
 /* A norm's weight or a LayerNorm's bias. */
 static const float *bind_vector(struct binder *b, int n, const char *prefix, const char *suffix)
 {
-    return bind_rows(b, PM_DTYPE_F32, 1, n, 1, "%s%s", prefix, suffix);
+    char name[NAME_MAX_BYTES];
+    const float *data = NULL;
+    snprintf(name, sizeof name, "%s%s", prefix, suffix);
+    if (!b->rc)
+        b->rc = pm_pack_need_vector(b->model->pack, name, (uint64_t)n, &data, b->err);
+    return data;
 }
 
 static const void *bind_embedding(struct binder *b, const char *prefix)
 {
     const struct pm_text_config *text = &b->model->config.text;
     enum pm_dtype dtype = b->model->precision == PM_PRECISION_BF16 ? PM_DTYPE_BF16 : PM_DTYPE_F32;
-    return bind_rows(b, dtype, 2, text->vocab, text->hidden, "%sembed_tokens.weight", prefix);
+    const uint64_t shape[2] = {(uint64_t)text->vocab, (uint64_t)text->hidden};
+    char name[NAME_MAX_BYTES];
+    const void *data = NULL;
+    snprintf(name, sizeof name, "%sembed_tokens.weight", prefix);
+    if (!b->rc)
+        b->rc = pm_pack_need(b->model->pack, name, dtype, PM_LAYOUT_ROWS, 2, shape, &data, b->err);
+    return data;
 }
 
 static struct pm_linear bind_linear(struct binder *b, const char *prefix, const char *name, bool has_bias,
