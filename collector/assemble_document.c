@@ -247,8 +247,10 @@ static void count_page(struct document *d, const struct pm_out_page *page)
     m->pages++;
     m->pages_failed += *page->error_code != 0;
     m->regions += page->region_count;
-    for (uint32_t i = 0; i < page->region_count; i++)
+    for (uint32_t i = 0; i < page->region_count; i++) {
         m->regions_failed += *page->regions[i].error_code != 0;
+        m->regions_cut += page->regions[i].was_cut && !*page->regions[i].error_code;
+    }
     float confidence = pm_page_confidence(page, &characters);
     d->confidence += (double)confidence * (double)characters;
     d->characters += (double)characters;

@@ -137,7 +137,7 @@ struct slice {
     uint32_t count;
     uint32_t failed;
     const char *code, *why; /* of the first failed crop */
-    bool was_cut;           /* a reader stopped at its length limit */
+    bool was_cut;           /* a reader stopped at its token limit */
 };
 
 static void read_slice(const struct pm_crop_index *index, struct slice *s, bool with_lines,
@@ -328,9 +328,8 @@ static void format_region(const struct pm_crop_index *index, uint32_t region, st
             pm_buf_printf(&why, "%u of %u %s could not be read: %s", s->failed, s->count,
                           is_block ? "parts" : "lines", s->why);
             set_error(out, arena, s->code, (const char *)why.data);
-        } else if (s->was_cut) {
-            set_error(out, arena, "limit", "the text reached the reader's length limit and was cut there");
         }
+        out->was_cut = s->was_cut;
     }
     pm_buf_free(&text);
     pm_buf_free(&why);

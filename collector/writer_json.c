@@ -202,6 +202,10 @@ static void put_region(struct pm_buf *b, const struct pm_writer_page *page, uint
         put_key(b, "continues");
         pm_buf_text(b, "true");
     }
+    if (r->was_cut) {
+        put_key(b, "finish");
+        put_cstring(b, "length");
+    }
     if (*r->error_code)
         put_error(b, r->error_code, r->error_text);
     if (r->line_count) {

@@ -237,6 +237,12 @@ static void put_region(struct md *md, const struct pm_writer_page *page, uint32_
             put_visible(b, "region", r->error_text);
         }
     }
+    if (r->was_cut) {
+        if (b->size)
+            pm_buf_text(b, "\n\n");
+        pm_buf_printf(b, "<!-- page %u, %s region %u: ends at the token limit -->", page->page->page,
+                      pm_label_name((enum pm_label)r->label), i + 1);
+    }
     if (*r->content) {
         if (b->size)
             pm_buf_text(b, "\n\n");

@@ -122,6 +122,7 @@ static const struct pm_field out_region_rows[] = {
                 "what it was put together from"),
     PM_ROW_U32(T, level, false, "headings"),
     PM_ROW_BOOL(T, continues, false, "the paragraph goes on in the next text region"),
+    PM_ROW_BOOL(T, was_cut, false, "the text reached the reader's token limit"),
 };
 #undef T
 static const struct pm_schema out_region =
@@ -181,6 +182,7 @@ static const struct pm_field manifest_rows[] = {
     PM_ROW_U32(T, regions, false, "all regions"),
     PM_ROW_U32(T, regions_failed, false, ""),
     PM_ROW_F32(T, confidence, false, "mean over characters"),
+    PM_ROW_U32(T, regions_cut, false, "read up to the token limit"),
 };
 #undef T
 const struct pm_schema pm_manifest_schema =

@@ -140,6 +140,7 @@ struct pm_out_region {
     uint32_t line_count;
     uint32_t level;
     bool continues; /* the paragraph goes on in the next text region (column or page break, hyphen) */
+    bool was_cut;   /* the text reached the reader's token limit and goes on in the picture */
 };
 struct pm_out_page {
     uint32_t page;
@@ -175,7 +176,8 @@ struct pm_manifest {
     struct pm_result_file *files;
     uint32_t file_count;
     uint32_t pages, pages_failed, regions, regions_failed;
-    float confidence; /* mean over characters */
+    float confidence;     /* mean over characters */
+    uint32_t regions_cut; /* read up to the token limit */
 };
 extern const struct pm_schema pm_manifest_schema;
 

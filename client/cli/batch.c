@@ -56,7 +56,7 @@ struct batch {
     struct pm_map by_job;
     struct document *first, *last;
     uint32_t in_flight;
-    uint64_t done, failed, skipped;
+    uint64_t done, failed, skipped, cut; /* cut: done or failed, with texts that reached the token limit */
     uint64_t pages_done, pages_failed, regions_done; /* of documents that are finished */
     bool is_terminal, is_drawn;
     struct pm_rate rate;
@@ -341,6 +341,15 @@ static void tell_losses(struct batch *b, const struct document *d, const struct 
     complain(b, d->name, text);
 }
 
+static void tell_cuts(struct batch *b, const struct document *d, uint32_t regions)
+{
+    char text[120];
+    snprintf(text, sizeof text, "%u region%s reached the %s", regions, regions == 1 ? "" : "s",
+             b->config->submit.max_tokens ? "token limit; raise --max-tokens"
+                                          : "model's token limit, or repeated a text without end");
+    complain(b, d->name, text);
+}
+
 static int deliver_done(struct batch *b, struct document *d, struct pagemill_error *err)
 {
     struct pagemill_result *result = NULL;
@@ -362,6 +371,10 @@ static int deliver_done(struct batch *b, struct document *d, struct pagemill_err
             b->done++;
             clear_bar(b);
             tell_finished(b, d, result);
+        }
+        if (result->regions_cut) {
+            b->cut++;
+            tell_cuts(b, d, result->regions_cut);
         }
     }
     pagemill_result_free(&result);
@@ -582,6 +595,8 @@ static void summarize(struct batch *b)
             b->pages_done == 1 ? "" : "s", seconds, seconds > 0 ? (double)b->pages_done / seconds : 0);
     if (b->failed)
         fprintf(stderr, ", %llu with failures", (unsigned long long)b->failed);
+    if (b->cut)
+        fprintf(stderr, ", %llu cut at the token limit", (unsigned long long)b->cut);
     fputc('\n', stderr);
 }
 
@@ -637,7 +652,7 @@ static int exit_code(const struct batch *b, int rc)
         return PM_EXIT_INTERRUPTED;
     if (b->fatal.code || rc)
         return rc == PM_EGONE || (b->fatal.code == PM_EGONE && !b->fleet) ? PM_EXIT_NO_FLEET : PM_EXIT_FAILED;
-    return b->failed || b->is_late ? PM_EXIT_FAILED : PM_EXIT_OK;
+    return b->failed || b->cut || b->is_late ? PM_EXIT_FAILED : PM_EXIT_OK;
 }
 
 int pm_batch_run(const struct pm_batch_config *config, struct pm_intake *intake, const char *endpoint,

@@ -132,7 +132,8 @@ const struct pm_command pm_command_parse = {
              "delivered. Pages and regions that cannot be read stay in the output with the reason in their "
              "place.\n",
          .more =
-             "EXIT STATUS\n 0    everything was read\n 1    some document failed, in whole or in part\n 2    "
+             "EXIT STATUS\n 0    everything was read\n 1    some document failed, in whole or in part, or "
+             "was cut at the token limit\n 2    "
              "wrong usage\n"
              " 130  interrupted by Ctrl-C or SIGTERM (a second one ends at once)\n"
              "\fENVIRONMENT\nPAGEMILL_MODELS is the folder of your own models. NO_COLOR and TERM=dumb are "

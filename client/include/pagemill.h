@@ -248,7 +248,8 @@ struct pagemill_result {
     const struct pagemill_file *files;
     size_t count;
     uint32_t pages, pages_failed, regions, regions_failed;
-    float confidence; /* 0..1, mean over characters */
+    float confidence;     /* 0..1, mean over characters */
+    uint32_t regions_cut; /* read, but only up to the token limit; not among regions_failed */
 };
 PAGEMILL_API int pagemill_result(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_result **out,
                                  struct pagemill_error *err);

@@ -57,7 +57,8 @@ static int convert(struct made_result *made, const struct pm_manifest *manifest,
                                             .pages_failed = manifest->pages_failed,
                                             .regions = manifest->regions,
                                             .regions_failed = manifest->regions_failed,
-                                            .confidence = manifest->confidence};
+                                            .confidence = manifest->confidence,
+                                            .regions_cut = manifest->regions_cut};
     return 0;
 }
 

@@ -61,12 +61,16 @@ class Tiny(Reading):
         self.add_tiny("block")
         note = KINDS / "note.png"
         self.parse(note, out="plain")
-        self.parse(note, "--max-tokens", 5, out="short")
+        done = self.parse(note, "--max-tokens", 5, out="short", code=1)
+        self.assertIn("note.png: 2 regions reached the token limit; raise --max-tokens", done.stderr.decode())
+        self.assertIn("1 cut at the token limit", done.stderr.decode())
+        self.assertNotIn("could not be read", done.stderr.decode())
         for plain, short in zip(self.regions("note", "plain"), self.regions("note", "short")):
             begin = short["content"].lstrip("# ")
             self.assertLessEqual(len(begin), 3 * 5)
             self.assertTrue(plain["content"].lstrip("# ").startswith(begin))
-            self.assertEqual(short["error"]["code"], "limit")
+            self.assertEqual(short["finish"], "length")
+            self.assertNotIn("error", short)
         for out, seed in (("a", 1), ("b", 1), ("c", 2)):
             self.parse(note, "--temperature", "1.5", "--seed", seed, out=out)
         self.assertEqual(self.files("note", "a"), self.files("note", "b"))

@@ -161,7 +161,7 @@ class Model(Case):
         done = self.expect(run("parse", KINDS / "note.png", "-o", self.dir / "out", env=self.env), 0)
         self.assertTrue((self.dir / "out/note/note.md").exists(), out_of(done))
         done = run("parse", KINDS / "note.png", "-o", self.dir / "tiny", "--reader", "a", "--max-tokens", "3", env=self.env)
-        self.assertIn("length limit", (self.dir / "tiny/note/note.md").read_text(), out_of(done))  # it knows no end
+        self.assertIn("token limit", (self.dir / "tiny/note/note.md").read_text(), out_of(done))  # it knows no end
 
     def test_bench(self):
         self.model("add", self.source, "--name", "a")
