@@ -28,7 +28,12 @@ struct LM(product) {
     const float *scale; /* FROM_OUT: sums begin with out[r] * scale[r] */
     int columns;        /* what is stored when the start is FROM_ZERO or FROM_BIAS */
     bool add;           /* to out */
+    bool is_first;      /* of the tiles over these operands: they may have to come from memory */
 };
+
+/* Where a tile takes only a part of the operands' columns, those of the first tile fetch the other parts,
+ * too: from memory they come faster end to end than in strips. */
+enum { LM(IS_NARROW) = TILE_V * VL < PM_PANEL_BF16, LM(AHEAD) = 32 /* steps */ };
 
 PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, const struct LM(product) * p,
                         int row, int column)
@@ -49,9 +54,14 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, 
             a[i][j] = V_SET1(0.0f);
     }
     const int steps = p->steps, count = p->count;
+    const bool is_first = LM(IS_NARROW) && p->is_first && nv == TILE_V && column == 0;
     for (int s = 0; s < count; s++) {
         const ACT *w = (const ACT *)p->segments[s] + (size_t)column * PB_VALUES;
         for (int t = 0; t < steps; t++, w += w_stride, x += PB_VALUES) {
+            if (is_first)
+                for (size_t line = 0; line < w_stride * sizeof *w; line += 64)
+                    __builtin_prefetch(
+                        (const void *)((uintptr_t)w + LM(AHEAD) * w_stride * sizeof *w + line));
             if (nv == 8) { /* rows wait in registers, operands pass by */
                 PX v[TILE_M];
                 PM_UNROLL
@@ -147,7 +157,7 @@ static void LM(gemm)(const struct pm_gemm_bf16 *g)
 {
     pm_check_gemm_bf16(g);
     const void *segment = g->panel;
-    const struct LM(product) p = {
+    struct LM(product) p = {
         .x = g->x,
         .x_stride = g->x_stride,
         .segments = &segment,
@@ -162,6 +172,7 @@ static void LM(gemm)(const struct pm_gemm_bf16 *g)
     };
     for (int row = 0; row < g->rows; row += TILE_M) {
         int rows = g->rows - row < TILE_M ? g->rows - row : TILE_M;
+        p.is_first = row == 0;
         if (g->bias)
             LM(span)(LM(FROM_BIAS), &p, row, rows, PM_PANEL_BF16);
         else
@@ -238,6 +249,7 @@ static void LM(attend_tile)(const struct pm_attention *a, struct LM(rows_state) 
         .w_stride = PM_ATTENTION_BLOCK * PB_VALUES,
         .out_stride = LM(GROUP),
         .columns = PM_ATTENTION_BLOCK,
+        .is_first = in_chunk == 0,
     };
     for (int b = 0; b < blocks; b++) {
         p.segments = a->keys + block + b;
@@ -266,6 +278,7 @@ static void LM(attend_tile)(const struct pm_attention *a, struct LM(rows_state) 
         .out = s->out + in_chunk * width,
         .out_stride = (size_t)width,
         .scale = rescale,
+        .is_first = in_chunk == 0,
     };
     /* Wide heads: fewer rows at a time, so that values are read in one pass from end to end. */
     int at_once = TILE_WIDE_M > 1 && width >= 8 * VL ? TILE_WIDE_M : rows;
