@@ -42,6 +42,10 @@ pm_pkg(LEPT lept)
 pm_pkg(POPPLER poppler-glib cairo)
 pm_pkg(SECCOMP libseccomp)
 pm_pkg(ONIG oniguruma)
+# Oniguruma has a regcomp() and a regexec() of its own. The C library comes first, so that other libraries of a process
+# get the C library's.
+get_target_property(onig PkgConfig::ONIG INTERFACE_LINK_LIBRARIES)
+set_target_properties(PkgConfig::ONIG PROPERTIES INTERFACE_LINK_LIBRARIES "c;${onig}")
 if(PM_TESTS)
   pm_pkg(CMOCKA cmocka)
 endif()

@@ -1,6 +1,7 @@
 /* The tokenizer beside what its file says: merges, added tokens and their flags, plain text, broken bytes,
  * streams, and every way in which tokenizer.json may be wrong. (Ids of whole vocabularies: parity
  * tokenizer.) */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -534,6 +535,20 @@ static void test_gaps(void **state)
     assert_non_null(strstr(err.text, "0x71"));
 }
 
+/* Oniguruma has a regcomp() of its own, with structures of its own: other libraries of the process must find
+ * the C library's. */
+static void test_regcomp_is_the_c_library_s(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"regcomp", "regexec", "regfree"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        Dl_info of, c;
+        assert_true(dladdr(dlsym(RTLD_DEFAULT, names[i]), &of) != 0);
+        assert_true(dladdr(dlsym(RTLD_DEFAULT, "gnu_get_libc_version"), &c) != 0);
+        assert_string_equal(of.dli_fname, c.dli_fname);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_wrong_added_tokens),
         cmocka_unit_test(test_wrong_json),
         cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_regcomp_is_the_c_library_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
