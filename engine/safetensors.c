@@ -78,10 +78,11 @@ static int read_entry(const struct pm_safetensors *f, const char *name, const js
         whole_number(json_array_get(offsets, 0), &begin) || whole_number(json_array_get(offsets, 1), &end))
         return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: data_offsets must be two numbers", f->name, name);
     if (begin > end || end > data_bytes)
-        return pm_fail(
-            err, PM_EFORMAT,
-            "%s: tensor %.200s: its data ends at byte %llu of %llu: the file is cut short or damaged",
-            f->name, name, (unsigned long long)end, (unsigned long long)data_bytes);
+        return pm_fail(err, PM_EFORMAT,
+                       "%s: tensor %.200s: its data ends at byte %llu of %llu: the file is cut short or "
+                       "damaged, fetch it "
+                       "again",
+                       f->name, name, (unsigned long long)end, (unsigned long long)data_bytes);
     if (end - begin != bytes)
         return pm_fail(err, PM_EFORMAT, "%s: tensor %.200s: %llu bytes of data for a shape of %llu bytes",
                        f->name, name, (unsigned long long)(end - begin), (unsigned long long)bytes);
@@ -136,8 +137,8 @@ int pm_safetensors_parse(const char *name, const uint8_t *data, size_t bytes, st
         header_bytes = header_bytes << 8 | data[i];
     if (header_bytes > HEADER_LIMIT_BYTES || header_bytes > bytes - 8)
         return pm_fail(err, PM_EFORMAT,
-                       "%s: header of %llu bytes in a file of %zu: not a safetensors file, or cut", name,
-                       (unsigned long long)header_bytes, bytes);
+                       "%s: header of %llu bytes in a file of %zu: not a safetensors file, or cut short",
+                       name, (unsigned long long)header_bytes, bytes);
     struct pm_safetensors *f = pm_xalloc(sizeof *f);
     f->name = pm_xstrdup(name);
     json_error_t why;

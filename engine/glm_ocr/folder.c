@@ -318,6 +318,9 @@ int pm_glm_ocr_folder_read(struct pm_weights *weights, const struct pm_glm_ocr_p
         rc = make_manifest(out, own, err);
     json_decref(tokenizer);
     json_decref(own);
+    /* Side files are named without their folder. */
+    if (rc && err && options->source && strncmp(err->text, options->source, strlen(options->source)))
+        rc = pm_fail_prefix(err, "%s", options->source);
     return rc;
 }
 

@@ -12,7 +12,8 @@ int pm_weights_side_file(const struct pm_weights *weights, const char *name, str
     char *path = pm_fs_join(weights->folder, name);
     int rc = pm_fs_is_file(path)
                  ? pm_fs_read(path, PM_WEIGHTS_DOCUMENT_BYTES, out, err)
-                 : pm_fail(err, PM_ENOTFOUND, "%s: the model has no %s", weights->folder, name);
+                 : pm_fail(err, PM_ENOTFOUND, "%s: the model has no %s: it belongs beside the weights",
+                           weights->folder, name);
     free(path);
     return rc;
 }
@@ -197,7 +198,8 @@ static int open_shards(struct pm_weights *w, const char *what, const struct pm_i
         char *path = pm_fs_join(w->folder, index->shards[s]);
         rc = pm_fs_is_file(path)
                  ? pm_safetensors_open(path, &w->shards[s], err)
-                 : pm_fail(err, PM_ENOTFOUND, "%s: its shard %.100s is not there", what, index->shards[s]);
+                 : pm_fail(err, PM_ENOTFOUND, "%s: its shard %.100s is not there: fetch it, too", what,
+                           index->shards[s]);
         free(path);
         if (rc)
             break;

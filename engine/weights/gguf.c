@@ -13,6 +13,7 @@ enum {
     MAGIC_BYTES = 4,
     KEY_BYTES_MAX = 65535,
     NAME_BYTES_MAX = 255,
+    KEYS_MAX = 1 << 16,
     TENSORS_MAX = 1 << 20,
     ALIGNMENT_DEFAULT = 32,
     ALIGNMENT_MAX = 1 << 20,
@@ -78,8 +79,9 @@ static bool take(struct reader *r, void *out, size_t bytes)
 
 static int cut_short(const struct reader *r, const char *where, struct pm_error *err)
 {
-    return pm_fail(err, PM_EFORMAT, "%s: %.200s: the file ends inside it: cut short or damaged",
-                   r->file->name, where);
+    return pm_fail(err, PM_EFORMAT,
+                   "%s: %.200s: the file ends inside it: cut short or damaged, fetch it again", r->file->name,
+                   where);
 }
 
 /* A name: NUL-terminated copy; NULL and the reason in err otherwise. */
@@ -146,7 +148,7 @@ static int read_value(struct reader *r, struct value *v, struct pm_error *err)
 static int read_values(struct pm_gguf *f, struct reader *r, uint64_t count, struct pm_error *err)
 {
     enum { SMALLEST = 8 + 1 + 4 + 1 };
-    if (count > (uint64_t)(r->end - r->at) / SMALLEST)
+    if (count > KEYS_MAX || count > (uint64_t)(r->end - r->at) / SMALLEST)
         return pm_fail(err, PM_EFORMAT, "%s: %" PRIu64 " keys cannot be in %zu bytes", f->name, count,
                        (size_t)(r->end - r->at));
     f->values = pm_xalloc((size_t)(count ? count : 1) * sizeof *f->values);
@@ -273,7 +275,7 @@ static int place_tensors(struct pm_gguf *f, const uint8_t *data, uint64_t data_b
         else if (offsets[i] > data_bytes || bytes > data_bytes - offsets[i])
             rc = pm_fail(err, PM_EFORMAT,
                          "%s: tensor %.200s: %" PRIu64 " bytes from %" PRIu64 " on do not lie in %" PRIu64
-                         " bytes of data: the file is cut short or damaged",
+                         " bytes of data: the file is cut short or damaged, fetch it again",
                          f->name, t->name, bytes, offsets[i], data_bytes);
         else
             t->stored.data = data + offsets[i];

@@ -233,8 +233,12 @@ static int check_kind(const struct pm_gguf *file, const char *architecture, stru
     uint64_t parts = 1;
     if (!pm_gguf_text(file, "general.architecture", &text, &n))
         return pm_fail(err, PM_EFORMAT, "%s: general.architecture is missing", pm_gguf_name(file));
+    if (pm_gguf_is_text(file, "general.type", "adapter"))
+        return pm_weights_refuse_adapter(pm_gguf_name(file), err);
     if (!pm_gguf_is_text(file, "general.architecture", architecture))
-        return pm_fail(err, PM_EUNSUPPORTED, "%s: architecture \"%.*s\": \"%s\" is read here",
+        return pm_fail(err, PM_EUNSUPPORTED,
+                       "%s: architecture \"%.*s\", and not \"%s\": only GLM-OCR is read, a \"glm4\" model "
+                       "with its \"clip\" mmproj",
                        pm_gguf_name(file), n < 40 ? (int)n : 40, text, architecture);
     if (pm_gguf_whole(file, "split.count", &parts) && parts > 1)
         return pm_fail(err, PM_EUNSUPPORTED, "%s: one of %llu parts: join them with llama-gguf-split --merge",
@@ -317,7 +321,9 @@ static int find_file(const char *folder, bool is_projector, char **out, struct p
         *out = pm_fs_join(folder, names[0]);
     } else if (!count) {
         rc =
-            pm_fail(err, PM_ENOTFOUND, "%s: there is no %s here: no .gguf file with%s \"mmproj\" in its name",
+            pm_fail(err, PM_ENOTFOUND,
+                    "%s: there is no %s here: no .gguf file with%s \"mmproj\" in its name; the two belong in "
+                    "one folder",
                     folder, what, is_projector ? "" : "out");
     } else {
         struct pm_buf list = {0};
@@ -370,11 +376,11 @@ int pm_weights_open_gguf(struct pm_weights *weights, const char *file, struct pm
     else
         model = pm_xstrdup(file), rc = 0;
     if (!rc)
-        rc = find_file(weights->folder, true, &projector, err);
-    if (!rc)
         rc = pm_gguf_open(model, &weights->model, err);
     if (!rc)
         rc = check_kind(weights->model, "glm4", err);
+    if (!rc) /* nobody is to look for the vision part of a model that is another one */
+        rc = find_file(weights->folder, true, &projector, err);
     if (!rc)
         rc = pm_gguf_open(projector, &weights->projector, err);
     if (!rc)

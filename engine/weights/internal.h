@@ -62,6 +62,8 @@ int pm_weights_open_index(struct pm_weights *weights, const char *file, struct p
 /* file: the model, or NULL for the only one of the folder. */
 int pm_weights_open_gguf(struct pm_weights *weights, const char *file, struct pm_error *err);
 bool pm_weights_has_gguf(const char *folder);
+/* What a LoRA adapter is told, whatever its format. */
+int pm_weights_refuse_adapter(const char *path, struct pm_error *err);
 
 /* A side file of the folder; PM_ENOTFOUND. */
 int pm_weights_side_file(const struct pm_weights *weights, const char *name, struct pm_buf *out,

@@ -65,12 +65,57 @@ static bool is_one_of_several(const char *name)
     return digits && !strcmp(of + digits, ".safetensors");
 }
 
+int pm_weights_refuse_adapter(const char *path, struct pm_error *err)
+{
+    return pm_fail(err, PM_EUNSUPPORTED,
+                   "%s: a LoRA adapter, not a model: merge the adapter into its model first, and name what "
+                   "comes out",
+                   path);
+}
+
+/* As peft and MLX name their files. */
+static const char *const adapter_files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                            "adapters.safetensors", "adapter_model.bin"};
+
+static bool is_adapter_file(const char *name)
+{
+    for (size_t i = 0; i < sizeof adapter_files / sizeof *adapter_files; i++)
+        if (!strcmp(name, adapter_files[i]))
+            return true;
+    return false;
+}
+
+static bool has_file(const char *folder, const char *name)
+{
+    char *path = pm_fs_join(folder, name);
+    bool is = pm_fs_is_file(path);
+    free(path);
+    return is;
+}
+
+/* What a folder without weights that are read does hold decides what is said. */
+static int refuse_folder(const char *folder, struct pm_error *err)
+{
+    for (size_t i = 0; i < sizeof adapter_files / sizeof *adapter_files; i++)
+        if (has_file(folder, adapter_files[i]))
+            return pm_weights_refuse_adapter(folder, err);
+    if (has_file(folder, "pytorch_model.bin") || has_file(folder, "pytorch_model.bin.index.json"))
+        return pm_fail(err, PM_EUNSUPPORTED,
+                       "%s: pytorch_model.bin is not read: save the model as safetensors", folder);
+    return pm_fail(err, PM_ENOTFOUND,
+                   "%s: no model here: neither model.safetensors nor model.safetensors.index.json nor a "
+                   ".gguf file",
+                   folder);
+}
+
 /* A file that the user named. */
 static int open_file(struct pm_weights *w, struct pm_error *err)
 {
     const char *slash = strrchr(w->path, '/');
     w->folder =
         slash ? pm_xstrndup(w->path, slash == w->path ? 1 : (size_t)(slash - w->path)) : pm_xstrdup(".");
+    if (is_adapter_file(slash ? slash + 1 : w->path))
+        return pm_weights_refuse_adapter(w->path, err);
     if (has_ending(w->path, ".index.json"))
         return pm_weights_open_index(w, w->path, err);
     if (has_ending(w->path, ".gguf"))
@@ -106,10 +151,7 @@ static int open_folder(struct pm_weights *w, struct pm_error *err)
     else if (pm_weights_has_gguf(w->path))
         rc = pm_weights_open_gguf(w, NULL, err);
     else
-        rc = pm_fail(err, PM_ENOTFOUND,
-                     "%s: no model here: neither model.safetensors nor model.safetensors.index.json nor a "
-                     ".gguf file",
-                     w->path);
+        rc = refuse_folder(w->path, err);
     free(single);
     free(index);
     return rc;

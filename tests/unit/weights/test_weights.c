@@ -249,6 +249,39 @@ static void test_plain_refusals(void **state)
     scene_end(&s);
 }
 
+/* A folder of one file that is no model. */
+static void folder_refused(const char *file, int code, const char *word)
+{
+    struct scene s;
+    scene_make(&s, model_safetensors);
+    files_free(&s.files);
+    pm_buf_text(files_add(&s.files, file), "{}");
+    assert_int_equal(scene_open(&s), code);
+    assert_non_null(strstr(s.err.text, word));
+    scene_end(&s);
+}
+
+static void test_folders_without_a_model(void **state)
+{
+    (void)state;
+    folder_refused("adapter_config.json", PM_EUNSUPPORTED, "merge the adapter");
+    folder_refused("adapters.safetensors", PM_EUNSUPPORTED, "merge the adapter");
+    folder_refused("pytorch_model.bin", PM_EUNSUPPORTED, "as safetensors");
+    folder_refused("README.md", PM_ENOTFOUND, "no model here");
+    struct scene s;
+    char path[256];
+    scene_make(&s, model_safetensors);
+    struct pm_buf *weights = files_find(&s.files, "model.safetensors");
+    struct pm_buf *adapter = files_add(&s.files, "adapter_model.safetensors");
+    pm_buf_append(adapter, weights->data, weights->size);
+    assert_int_equal(scene_open(&s), 0); /* beside a whole model it is not looked at */
+    pm_weights_close(&s.weights);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", s.folder);
+    assert_int_equal(pm_weights_open(path, &s.weights, &s.err), PM_EUNSUPPORTED);
+    assert_non_null(strstr(s.err.text, "merge the adapter"));
+    scene_end(&s);
+}
+
 /* ---- values that other packages read ---- */
 
 static struct pm_safetensors *vectors(void)
@@ -542,6 +575,15 @@ static void test_gguf_pairs(void **state)
     assert_int_equal(unlink(path), 0);
     assert_int_equal(pm_weights_open(s.folder, &s.weights, &s.err), PM_ENOTFOUND);
     assert_non_null(strstr(s.err.text, "mmproj"));
+    struct pm_buf *model = files_find(&s.files, "tiny-Q8_0.gguf"); /* nobody is sent for another model's */
+    uint8_t *kind = memmem(model->data, model->size, "\4\0\0\0\0\0\0\0glm4", 12);
+    assert_non_null(kind);
+    memcpy(kind + 8, "chat", 4);
+    snprintf(path, sizeof path, "%s/tiny-Q8_0.gguf", s.folder);
+    assert_int_equal(pm_fs_write(path, model->data, model->size, false, &s.err), 0);
+    assert_int_equal(pm_weights_open(s.folder, &s.weights, &s.err), PM_EUNSUPPORTED);
+    assert_non_null(strstr(s.err.text, "architecture \"chat\""));
+    memcpy(kind + 8, "glm4", 4);
     struct pm_buf *again = files_add(&s.files, "other-MMPROJ.gguf");
     pm_buf_append(again, s.files.file[1].bytes.data, s.files.file[1].bytes.size);
     assert_int_equal(scene_open(&s), PM_EINVAL);
@@ -657,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_index_refusals),
         cmocka_unit_test(test_plain_refusals),
+        cmocka_unit_test(test_folders_without_a_model),
         cmocka_unit_test(test_block_vectors),
         cmocka_unit_test(test_affine_vectors),
         cmocka_unit_test(test_mlx),
