@@ -94,7 +94,10 @@ static void view(struct batch *b, struct pm_progress_view *v)
         v->pages += d->last.pages;
         v->pages_done += d->last.pages_done + d->last.pages_failed;
         v->has_more_pages |= !d->last.pages;
-        v->regions_waiting += d->last.regions - d->last.regions_done - d->last.regions_failed;
+        v->regions += d->last.regions;
+        v->regions_done += d->last.regions_done + d->last.regions_failed;
+        v->pages_part += pm_progress_part(d->last.pages, d->last.pages_done + d->last.pages_failed,
+                                          d->last.regions, d->last.regions_done + d->last.regions_failed);
     }
     v->pages_per_s = pm_rate_update(&b->rate, pm_clock_us(), v->pages_done);
 }
@@ -590,9 +593,13 @@ static void summarize(struct batch *b)
         return;
     double seconds = (double)(pm_clock_us() - b->started_us) / 1e6;
     uint64_t documents = b->done + b->failed;
-    fprintf(stderr, "pagemill: %llu document%s, %llu page%s in %.1f s (%.2f pages/s)",
-            (unsigned long long)documents, documents == 1 ? "" : "s", (unsigned long long)b->pages_done,
-            b->pages_done == 1 ? "" : "s", seconds, seconds > 0 ? (double)b->pages_done / seconds : 0);
+    char rate[40];
+    pm_progress_rate(seconds > 0 ? (double)b->pages_done / seconds : 0, rate, sizeof rate);
+    fprintf(stderr, "pagemill: %llu document%s, %llu page%s in %.1f s", (unsigned long long)documents,
+            documents == 1 ? "" : "s", (unsigned long long)b->pages_done, b->pages_done == 1 ? "" : "s",
+            seconds);
+    if (*rate)
+        fprintf(stderr, " (%s)", rate);
     if (b->failed)
         fprintf(stderr, ", %llu with failures", (unsigned long long)b->failed);
     if (b->cut)

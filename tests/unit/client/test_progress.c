@@ -14,7 +14,8 @@ static const struct pm_progress_view half = {.documents = 5,
                                              .documents_done = 2,
                                              .pages = 40,
                                              .pages_done = 20,
-                                             .regions_waiting = 130,
+                                             .regions = 200,
+                                             .regions_done = 70,
                                              .pages_per_s = 2.0};
 
 static void test_bar(void **state)
@@ -41,7 +42,8 @@ static void test_bar_always_fits(void **state)
                                  .pages = UINT64_MAX,
                                  .pages_done = UINT64_MAX - 1,
                                  .has_more_pages = true,
-                                 .regions_waiting = UINT64_MAX,
+                                 .regions = UINT64_MAX,
+                                 .pages_part = 0.5,
                                  .pages_per_s = 1e30};
     for (int huge = 0; huge < 2; huge++)
         for (int width = 0; width < 400; width++) {
@@ -68,8 +70,41 @@ static void test_no_estimate_without_knowledge(void **state)
     pm_progress_bar(&v, 100, text, sizeof text);
     assert_null(strstr(text, "ETA"));
     pm_progress_line(&half, text, sizeof text);
+    assert_string_equal(
+        text, "20/40 pages, 70 of 200 regions in hand, 2 of 5 documents, 2.00 pages/s, about 0:10 left");
+}
+
+/* A reader that takes a minute for a page: its regions move the bar, and the clock shows that it works. */
+static void test_slow(void **state)
+{
+    (void)state;
+    char text[300];
+    struct pm_progress_view v = {.documents = 1, .pages = 1, .regions = 10, .elapsed_us = 20000000};
+    pm_progress_bar(&v, 100, text, sizeof text);
+    assert_string_equal(text, "[..............................] 0/1 pages  0/10 regions  0:20");
+    v.regions_done = 5;
+    v.elapsed_us = 60000000;
+    v.pages_part = pm_progress_part(1, 0, 10, 5);
+    pm_progress_bar(&v, 100, text, sizeof text);
+    assert_string_equal(
+        text, "[###############...............] 0/1 pages  5/10 regions  1:00  120 s/page  ETA 1:00");
+    pm_progress_line(&v, text, sizeof text);
     assert_string_equal(text,
-                        "20/40 pages, 2 of 5 documents, 130 regions waiting, 2.00 pages/s, about 0:10 left");
+                        "0/1 pages, 5 of 10 regions in hand, 0 of 1 documents, 120 s/page, about 1:00 left");
+    /* one page in the last half minute says less than all since the start */
+    v = (struct pm_progress_view){.documents = 1,
+                                  .pages = 10,
+                                  .pages_done = 5,
+                                  .regions = 60,
+                                  .regions_done = 52,
+                                  .pages_per_s = 1.0 / 31,
+                                  .elapsed_us = 500000000};
+    pm_progress_bar(&v, 100, text, sizeof text);
+    assert_non_null(strstr(text, "100 s/page  ETA 8:20"));
+    assert_true(pm_progress_part(3, 1, 20, 10) == 0); /* how many regions the third page has is not known */
+    assert_true(pm_progress_part(2, 1, 20, 15) == 0.5);
+    assert_true(pm_progress_part(2, 1, 20, 20) < 1 && pm_progress_part(1, 0, 3, 4) == 0);
+    assert_true(pm_progress_part(1, 1, 20, 20) == 0 && pm_progress_part(2, 1, 50, 1) == 0);
 }
 
 static void test_rate(void **state)
@@ -115,6 +150,7 @@ int main(void)
         cmocka_unit_test(test_bar),
         cmocka_unit_test(test_bar_always_fits),
         cmocka_unit_test(test_no_estimate_without_knowledge),
+        cmocka_unit_test(test_slow),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_units),
     };
