@@ -49,10 +49,13 @@ static const struct pm_option options[] = {
      10000000},
     {"result-ttl", 0, PM_OPTION_UINT, "SECONDS", "How long results are kept. Default: the broker's, one day.",
      UP(result_ttl_s), 1, 1000000000},
-    {"workers", 'w', PM_OPTION_UINT, "N", "Worker processes. Default: one a core.", UP(workers), 1, 1024},
+    {"workers", 'w', PM_OPTION_UINT, "N",
+     "Worker processes of each reader. Default: one a core; for readers of blocks one in all.", UP(workers),
+     1, 1024},
     {"layouts", 0, PM_OPTION_UINT, "N",
      "Processes that open documents and find lines. Default: half the workers.", UP(layouts), 1, 1024},
-    {"threads", 0, PM_OPTION_UINT, "N", "Compute threads of a worker. Default: 1.", UP(threads), 1, 1024},
+    {"threads", 0, PM_OPTION_UINT, "N",
+     "Compute threads of a worker. Default: 1; for readers of blocks one a core.", UP(threads), 1, 1024},
     {"credit", 0, PM_OPTION_UINT, "N", "Regions a worker holds at once.", UP(credit), 1, 4096},
     {"kv-memory", 0, PM_OPTION_UINT, "MB",
      "Most memory of a worker for texts being written, by readers that write token by token.",
@@ -60,8 +63,8 @@ static const struct pm_option options[] = {
     {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
      "The folders of models. Default: those of `pagemill model add` and the installed ones.", UP(models), 0,
      0},
-    {"reader", 'r', PM_OPTION_TEXT, "NAME", "The model that the workers run. Default: fast.", UP(reader), 0,
-     0},
+    {"reader", 'r', PM_OPTION_TEXT, "NAME[:WORKERS],...",
+     "The models that the workers run; jobs choose one of them. Default: fast.", UP(reader), 0, 0},
     {"drain", 0, PM_OPTION_UINT, "SECONDS", "How long a stop waits for pages in hand. Default: 60.",
      UP(drain_s), 1, 1000000},
     {"log-level", 0, PM_OPTION_TEXT, "LEVEL", "debug, info, warning or error. Default: info.", UP(log_level),
@@ -181,19 +184,22 @@ static int serve(const struct settings *s, struct pm_error *err)
 {
     struct folders f = {0};
     const struct pm_up_config *up = &s->up;
+    struct pm_readers readers = {0};
     int rc = open_folders(&f, up, err);
     bool can_start = !rc;
+    if (!rc)
+        rc = pm_readers_parse(up->reader ? up->reader : "fast", f.models, up->workers, up->threads, &readers,
+                              err);
     if (!rc) {
-        uint32_t workers = up->workers ? up->workers : (uint32_t)pm_host_cores();
         struct pm_fleet fleet = {.run_dir = f.run,
                                  .state_dir = f.state,
                                  .pixel_dir = f.pixels,
                                  .models = f.models,
-                                 .reader = up->reader ? up->reader : "fast",
                                  .log_level = up->log_level ? up->log_level : "info",
-                                 .workers = workers,
-                                 .layouts = up->layouts ? up->layouts : pm_private_layouts(workers),
-                                 .threads = up->threads ? up->threads : 1,
+                                 .readers = readers.items,
+                                 .reader_count = readers.count,
+                                 .layouts = up->layouts ? up->layouts
+                                                        : pm_readers_layouts(readers.items, readers.count),
                                  .credit = up->credit,
                                  .kv_memory_mb = up->kv_memory_mb,
                                  .pixel_budget_mb = f.pixel_budget_mb,
@@ -206,7 +212,9 @@ static int serve(const struct settings *s, struct pm_error *err)
         if (s->report_fd)
             fcntl((int)s->report_fd, F_SETFD, FD_CLOEXEC);
         rc = pm_fleet_run(&fleet, err);
-    }
+    } else if (s->report_fd)
+        dprintf((int)s->report_fd, "failed %s\n", err->text);
+    pm_readers_free(&readers);
     close_folders(&f, can_start);
     return rc;
 }
@@ -231,7 +239,7 @@ static int read_report(int fd, struct pm_error *err)
     if (!strcmp(line, "ready"))
         return 0;
     return pm_fail(err, PM_EGONE, "%s",
-                   *line ? line + strcspn(line, " ") : "the fleet ended while it started; see the log");
+                   !strncmp(line, "failed ", 7) ? line + 7 : "the fleet ended while it started; see the log");
 }
 
 static int detach(const struct settings *s, int argc, char **argv, struct pm_error *err)

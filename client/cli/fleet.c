@@ -77,7 +77,8 @@ static void put_number(struct arguments *a, const char *option, uint64_t value)
 }
 
 static int add_service(struct run *r, const char *program, const char *name, struct arguments *a,
-                       const int *keep_fds, size_t keep_count, size_t *index_out, struct pm_error *err)
+                       const int *keep_fds, size_t keep_count, bool has_threads, size_t *index_out,
+                       struct pm_error *err)
 {
     /* One thread a process: several thread pools on the same cores cost several times the speed. */
     static const char *const environment[] = {"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1",
@@ -85,21 +86,19 @@ static int add_service(struct run *r, const char *program, const char *name, str
     char *path = NULL;
     int rc = pm_locate_program(program, &path, err);
     if (!rc) {
-        struct pm_service service = {
-            .name = name,
-            .spawn = {.path = path,
-                      .argv = (const char *const *)a->items,
-                      .set_env =
-                          r->fleet->threads > 1 && !strcmp(program, "pagemill-worker") ? NULL : environment,
-                      .keep_fds = keep_fds,
-                      .keep_count = keep_count,
-                      .stdin_fd = -1,
-                      .stdout_fd = STDERR_FILENO,
-                      .die_with_parent = true,
-                      .own_group = true},
-            .capture_stderr = true,
-            .give_up_after = GIVE_UP_AFTER,
-            .is_finished_on_zero = !strcmp(program, "pagemill-broker")};
+        struct pm_service service = {.name = name,
+                                     .spawn = {.path = path,
+                                               .argv = (const char *const *)a->items,
+                                               .set_env = has_threads ? NULL : environment,
+                                               .keep_fds = keep_fds,
+                                               .keep_count = keep_count,
+                                               .stdin_fd = -1,
+                                               .stdout_fd = STDERR_FILENO,
+                                               .die_with_parent = true,
+                                               .own_group = true},
+                                     .capture_stderr = true,
+                                     .give_up_after = GIVE_UP_AFTER,
+                                     .is_finished_on_zero = !strcmp(program, "pagemill-broker")};
         size_t index = pm_supervise_add(r->set, &service);
         if (index_out)
             *index_out = index;
@@ -131,7 +130,8 @@ static int add_broker(struct run *r, struct pm_error *err)
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);
     put_pair(&a, "--log-level", f->log_level);
-    int rc = add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 2u, &r->broker, err);
+    int rc =
+        add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 2u, false, &r->broker, err);
     free(keep);
     return rc;
 }
@@ -154,23 +154,24 @@ static int put_layoutd(const struct pm_fleet *f, struct arguments *a, struct pm_
     return rc;
 }
 
-static int add_kind(struct run *r, const char *program, const char *kind, uint32_t count,
-                    struct pm_error *err)
+/* reader: of workers, else NULL. first: the number in the first one's name. */
+static int add_kind(struct run *r, const char *program, const char *kind, uint32_t first, uint32_t count,
+                    const struct pm_fleet_reader *reader, struct pm_error *err)
 {
     const struct pm_fleet *f = r->fleet;
     int rc = 0;
     char *endpoint = pm_xprintf("ipc://%s/work.sock", f->run_dir);
-    for (uint32_t i = 1; i <= count && !rc; i++) {
+    for (uint32_t i = first; i < first + count && !rc; i++) {
         struct arguments a = {0};
         char *name = pm_xprintf("%s-%u", kind, i);
         put(&a, program);
         put_pair(&a, "--endpoint", endpoint);
         put_pair(&a, "--name", name);
         put_pair(&a, "--log-level", f->log_level);
-        if (!strcmp(kind, "worker")) {
+        if (reader) {
             put_pair(&a, "--models", f->models);
-            put_pair(&a, "--reader", f->reader);
-            put_number(&a, "--threads", f->threads);
+            put_pair(&a, "--reader", reader->name);
+            put_number(&a, "--threads", reader->threads);
             if (f->credit)
                 put_number(&a, "--credit", f->credit);
             if (f->kv_memory_mb)
@@ -178,11 +179,24 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
         } else if (!strcmp(kind, "layoutd")) {
             rc = put_layoutd(f, &a, err);
         }
-        int added = add_service(r, program, name, &a, f->keep_fds, f->keep_count, NULL, err);
+        int added = add_service(r, program, name, &a, f->keep_fds, f->keep_count,
+                                reader && reader->threads > 1, NULL, err);
         rc = rc ? rc : added;
         free(name);
     }
     free(endpoint);
+    return rc;
+}
+
+static int add_workers(struct run *r, struct pm_error *err)
+{
+    const struct pm_fleet *f = r->fleet;
+    uint32_t next = 1;
+    int rc = 0;
+    for (uint32_t i = 0; i < f->reader_count && !rc; i++) {
+        rc = add_kind(r, "pagemill-worker", "worker", next, f->readers[i].workers, &f->readers[i], err);
+        next += f->readers[i].workers;
+    }
     return rc;
 }
 
@@ -365,9 +379,9 @@ int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
     r.fds[FD_READY].fd = ready[0];
     r.fds[FD_LIFE].fd = fleet->life_fd;
     r.fds[FD_SIGNAL].fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if ((rc = add_broker(&r, err)) || (rc = add_kind(&r, "pagemill-worker", "worker", fleet->workers, err)) ||
-        (rc = add_kind(&r, "pagemill-layoutd", "layoutd", fleet->layouts, err)) ||
-        (rc = add_kind(&r, "pagemill-collector", "collector", 1, err))) {
+    if ((rc = add_broker(&r, err)) || (rc = add_workers(&r, err)) ||
+        (rc = add_kind(&r, "pagemill-layoutd", "layoutd", 1, fleet->layouts, NULL, err)) ||
+        (rc = add_kind(&r, "pagemill-collector", "collector", 1, 1, NULL, err))) {
         report(&r, "failed", err->text);
         goto out;
     }

@@ -15,20 +15,22 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "client/cli/readers.h"
 
 struct pm_fleet { /* strings borrowed */
     const char *run_dir, *state_dir, *pixel_dir, *models;
-    const char *reader;
     const char *log_level;
-    uint32_t workers, layouts, threads; /* threads: of one worker */
-    uint32_t credit;                    /* regions a worker holds; 0: its default */
-    uint32_t kv_memory_mb;              /* a worker's, for texts being written; 0: its default */
-    uint32_t pixel_budget_mb;           /* 0: the broker's default */
-    uint32_t result_ttl_s;              /* 0: the broker's default */
-    uint32_t drain_s;                   /* patience with work in hand when stopping */
-    int life_fd;                        /* -1, or a pipe: end of file stops the fleet at once */
-    int report_fd;                      /* -1, or a pipe: "ready\n", "failed TEXT\n" */
-    const int *keep_fds;                /* locks that every process of the fleet holds */
+    const struct pm_fleet_reader *readers; /* [reader_count], sized */
+    uint32_t reader_count;
+    uint32_t layouts;
+    uint32_t credit;          /* regions a worker holds; 0: its default */
+    uint32_t kv_memory_mb;    /* a worker's, for texts being written; 0: its default */
+    uint32_t pixel_budget_mb; /* 0: the broker's default */
+    uint32_t result_ttl_s;    /* 0: the broker's default */
+    uint32_t drain_s;         /* patience with work in hand when stopping */
+    int life_fd;              /* -1, or a pipe: end of file stops the fleet at once */
+    int report_fd;            /* -1, or a pipe: "ready\n", "failed TEXT\n" */
+    const int *keep_fds;      /* locks that every process of the fleet holds */
     uint32_t keep_count;
     bool is_private; /* its state is thrown away: stop without draining */
 };

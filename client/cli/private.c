@@ -180,22 +180,6 @@ out:
     return rc;
 }
 
-static void choose_workers(struct pm_private *p)
-{
-    struct pm_private_config *c = &p->config;
-    struct pm_model_manifest model = {0};
-    uint32_t cores = (uint32_t)pm_host_cores();
-    bool is_block = p->models && !pm_model_find(p->models, c->reader, &model, NULL) &&
-                    model.region_kind == PM_REGION_BLOCK;
-    pm_model_manifest_free(&model);
-    if (!c->threads)
-        c->threads = is_block && !c->workers ? cores : 1;
-    if (!c->workers)
-        c->workers = cores > c->threads ? cores / c->threads : 1;
-    if (!c->layouts)
-        c->layouts = pm_private_layouts(c->workers);
-}
-
 int pm_private_start(const struct pm_private_config *config, struct pm_private *out, struct pm_error *err)
 {
     *out = (struct pm_private){
@@ -203,8 +187,13 @@ int pm_private_start(const struct pm_private_config *config, struct pm_private *
     struct pm_private_config *c = &out->config;
     c->reader = c->reader ? c->reader : "fast";
     c->log_level = c->log_level ? c->log_level : "info";
+    struct pm_fleet_reader reader = {c->reader, c->workers, c->threads};
     int rc = pm_locate_models(c->models, &out->models, err);
-    choose_workers(out);
+    if (!rc)
+        rc = pm_readers_size(out->models, &reader, err);
+    c->workers = reader.workers;
+    c->threads = reader.threads;
+    c->layouts = c->layouts ? c->layouts : pm_readers_layouts(&reader, 1);
     if (!rc)
         rc = make_folders(out, err);
     if (!rc) {
@@ -332,15 +321,15 @@ int pm_private_main(int argc, char **argv)
     /* The locks tell sweeps, and the report pipe tells the command line, that somebody of the fleet lives. */
     const int keep[3] = {fds[1], fds[2], fds[3]};
     char *pixels = pm_fs_join(argv[A_RUN], "pixels");
+    struct pm_fleet_reader reader = {argv[A_READER], number(argv[A_WORKERS]), number(argv[A_THREADS])};
     struct pm_fleet fleet = {.run_dir = argv[A_RUN],
                              .state_dir = argv[A_STATE],
                              .pixel_dir = pixels,
                              .models = argv[A_MODELS],
-                             .reader = argv[A_READER],
+                             .readers = &reader,
+                             .reader_count = 1,
                              .log_level = argv[A_LEVEL],
-                             .workers = number(argv[A_WORKERS]),
                              .layouts = number(argv[A_LAYOUTS]),
-                             .threads = number(argv[A_THREADS]),
                              .pixel_budget_mb = number(argv[A_BUDGET]),
                              .drain_s = 1,
                              .life_fd = fds[0],

@@ -16,8 +16,7 @@
 
 struct pm_private_config {
     const char *models, *reader, *log_path, *log_level; /* NULL: defaults */
-    /* 0: from the machine: a single-threaded worker a core; for readers of blocks, whose weights are read
-     * once for all regions that are written together, one worker on all cores */
+    /* 0: from the machine and the reader (readers.h) */
     uint32_t workers, layouts, threads;
 };
 struct pm_private {
