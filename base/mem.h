@@ -16,8 +16,8 @@ char *pm_xstrdup(const char *text);         /* never NULL; text may not be NULL 
 char *pm_xstrndup(const char *text, size_t n);
 char *pm_xprintf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* caller frees */
 
-/* count * size bytes, 64-byte aligned, not zeroed, or PM_ENOMEM (also when the product overflows). free() it.
- */
+/* count * size bytes, 64-byte aligned (large arrays on huge pages where there are some), not zeroed, or
+ * PM_ENOMEM (also when the product overflows). free() it. */
 int pm_alloc_array(size_t count, size_t size, void **out, struct pm_error *err);
 
 /* A growing byte buffer. Zero-initialise; pm_buf_free when done. data is not NUL-terminated unless
