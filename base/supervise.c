@@ -380,6 +380,14 @@ static bool take_line(struct entry *e)
     return false;
 }
 
+/* What a log line says, without its time, level and process: the reader of the reason knows those. */
+static const char *said(const char *line)
+{
+    size_t n = strspn(line, "0123456789-:.TZ");
+    const char *end = n > 20 && line[n] == ' ' ? strstr(line + n, "] ") : NULL;
+    return end ? end + 2 : line;
+}
+
 /* A dead service: decides what happens next and tells it. */
 static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event *out)
 {
@@ -407,13 +415,13 @@ static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event
     } else if (!s->is_held && is_exit &&
                (WEXITSTATUS(status) == EX_CONFIG || WEXITSTATUS(status) == EX_USAGE)) {
         e->state = ENDED;
-        snprintf(s->text, sizeof s->text, "%s cannot start%s%s (%s)", e->config.name, colon, e->last_line,
-                 how);
+        snprintf(s->text, sizeof s->text, "%s cannot start%s%s (%s)", e->config.name, colon,
+                 said(e->last_line), how);
         fill(out, PM_SUPERVISE_FATAL, index, e, s->text);
     } else if (!s->is_held && e->config.give_up_after && e->backoff.early_deaths >= e->config.give_up_after) {
         e->state = ENDED;
         snprintf(s->text, sizeof s->text, "%s died %u times in a row just after its start (%s)%s%s",
-                 e->config.name, e->backoff.early_deaths, how, colon, e->last_line);
+                 e->config.name, e->backoff.early_deaths, how, colon, said(e->last_line));
         fill(out, PM_SUPERVISE_FATAL, index, e, s->text);
     } else {
         e->state = s->is_held ? ENDED : WAITING;

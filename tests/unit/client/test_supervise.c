@@ -93,8 +93,10 @@ static void test_restart_after_kill(void **state)
 static void test_wrong_configuration_is_fatal(void **state)
 {
     (void)state;
-    static const char *const argv[] = {"sh", "-c", "echo starting >&2; echo no model here >&2; exit 78",
-                                       NULL};
+    static const char *const argv[] = {
+        "sh", "-c",
+        "echo starting >&2; echo 2026-01-02T03:04:05.678Z error worker-1[77] no model here >&2; exit 78",
+        NULL};
     struct pm_supervise *s = pm_supervise_new();
     struct pm_service service = shell("reader", argv);
     pm_supervise_add(s, &service);
