@@ -351,7 +351,7 @@ static int verify_path(const char *path)
     }
     free(entries);
     if (!found) {
-        pm_cli_error("%s: no packed weights here", path);
+        pm_cli_error("%s: no packed weights here: verify looks at what `pagemill model add` made", path);
         code = PM_EXIT_FAILED;
     }
     return code;
@@ -386,10 +386,10 @@ int pm_cli_model_verify(const struct pm_model_settings *s, const char *what)
     struct pm_model_manifest m;
     if (!what)
         return verify_all(s);
-    if (strchr(what, '/') || pm_fs_is_dir(what) || pm_fs_is_file(what))
-        return verify_path(what);
-    if (find(s, what, &m, &err))
-        return complain(&err);
+    /* A model counts before a file or folder here that happens to have its name. */
+    if (strchr(what, '/') || find(s, what, &m, &err))
+        return strchr(what, '/') || pm_fs_is_dir(what) || pm_fs_is_file(what) ? verify_path(what)
+                                                                              : complain(&err);
     int code = verify_path(m.dir);
     pm_model_manifest_free(&m);
     return code;

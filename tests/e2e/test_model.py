@@ -3,6 +3,7 @@ import json
 import subprocess
 import unittest
 
+import tiny_formats
 import tiny_model
 from fleet import KINDS, SOURCE, Case, out_of, run
 
@@ -17,8 +18,8 @@ class Model(Case):
     def model(self, *args, code=0, **kw):
         return self.expect(run("model", *args, env=self.env, **kw), code)
 
-    def refused(self, *args, says, code=1):
-        done = self.model(*args, code=code)
+    def refused(self, *args, says, code=1, **kw):
+        done = self.model(*args, code=code, **kw)
         for word in [says] if isinstance(says, str) else says:
             self.assertIn(word, done.stderr.decode(), out_of(done))
         self.assertEqual(list(self.models.glob(".*")), [], "something was left behind")
@@ -62,6 +63,48 @@ class Model(Case):
         self.model("verify", "a")
         self.assertEqual(self.facts("a")["precision"], "f32")
 
+    def text_of(self, name):
+        run("parse", KINDS / "note.png", "-o", self.dir / name, "--reader", name, "--max-tokens", "12", env=self.env)
+        return (self.dir / name / "note/note.md").read_text()  # cut at the limit: it knows no end
+
+    def reads_as(self, source, plain, kind, stored):
+        """Another format through a life, beside the same values as a plain checkpoint."""
+        for name, path in (("other", source), ("plain", plain)):
+            self.model("add", path, "--name", name, "--precision", "f32")
+        other, same = self.facts("other"), self.facts("plain")
+        self.assertEqual((other["source"]["format"], other["source"]["stored"]), (kind, stored))
+        self.assertEqual((other["parameters"], other["sizes"]), (same["parameters"], same["sizes"]))
+        self.assertEqual(self.names(), ["other", "plain"])
+        self.assertIn("ok", self.model("verify", "other").stdout.decode())
+        self.assertEqual(self.text_of("other"), self.text_of("plain"))
+        self.model("remove", "other")
+        self.assertEqual(self.names(), ["plain"])
+
+    def test_gguf_pair(self):
+        pair = tiny_formats.write_gguf(self.dir / "gguf", self.dir / "same")
+        self.reads_as(pair / "tiny-Q8_0.gguf", self.dir / "same", "gguf", "F16")
+        self.model("add", pair, "--name", "folder")
+        projector, model = pair / "mmproj-tiny.gguf", pair / "tiny-Q8_0.gguf"
+        self.refused("add", projector, says=["mmproj-tiny", "vision part"])
+        (pair / "mmproj-other.gguf").write_bytes(projector.read_bytes())
+        self.refused("add", model, says=["mmproj-other.gguf, mmproj-tiny.gguf", "leave the one"])
+        (pair / "mmproj-other.gguf").unlink()
+        whole = model.read_bytes()
+        model.write_bytes(whole[:-1000])
+        self.refused("add", pair, says=["tiny-Q8_0.gguf", "cut short", "fetch it again"])
+        model.write_bytes(whole)
+        projector.unlink()
+        self.refused("add", pair, says=["mmproj", "one folder"])
+        model.write_bytes(whole.replace(b"glm4", b"gpt4", 1))
+        self.refused("add", pair, says=["gpt4", "only GLM-OCR"])
+
+    def test_mlx_folder(self):
+        folder = tiny_formats.write_mlx(self.dir / "mlx", self.dir / "same")
+        self.reads_as(folder, self.dir / "same", "mlx", "F32")
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1000])
+        self.refused("add", folder, says=["model.safetensors", "cut short", "fetch it again"])
+
     def test_name_taken(self):
         self.model("add", self.source, "--name", "a")
         self.refused("add", self.source, "--name", "a", says=["\"a\"", "--replace"])
@@ -88,8 +131,21 @@ class Model(Case):
         lora = tiny_model.write(self.dir / "lora", rename={
             "lm_head.weight": "base_model.model.lm_head.lora_A.weight"})
         self.refused("add", lora, says=["lora_A", "merge"])
+        adapter = self.dir / "adapter"
+        adapter.mkdir()
+        (adapter / "adapter_model.safetensors").write_bytes((self.source / "model.safetensors").read_bytes())
+        (adapter / "adapter_config.json").write_text("{}")
+        self.refused("add", adapter, says=["adapter", "merge"])
+        self.refused("add", adapter / "adapter_model.safetensors", says=["adapter_model", "merge"])
+        empty = self.dir / "empty"
+        empty.mkdir()
+        self.refused("add", empty, says="no model here")
+        self.refused("add", KINDS / "note.png", says=["note.png", "not a weight file"])
+        wordless = tiny_model.write(self.dir / "wordless")
+        (wordless / "tokenizer.json").unlink()
+        self.refused("add", wordless, says=["wordless", "tokenizer.json"])
         other = tiny_model.write(self.dir / "other", config=dict(tiny_model.CONFIG, model_type="qwen3_vl"))
-        self.refused("add", other, says="qwen3_vl")
+        self.refused("add", other, says=[str(other), "config.json", "qwen3_vl"])
         cut = tiny_model.write(self.dir / "cut")
         weights = cut / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
@@ -106,6 +162,8 @@ class Model(Case):
         raw[len(raw) // 2] ^= 4
         weights.write_bytes(raw)
         self.refused("verify", "a", says=["model.pmw", "damaged"])
+        (self.dir / "a").mkdir()  # a folder here does not hide the model
+        self.refused("verify", "a", says=["model.pmw", "damaged"], cwd=self.dir)
         self.refused("verify", says="model.pmw")
         weights.write_bytes(raw[:-8])
         self.refused("show", "a", says="model.pmw")

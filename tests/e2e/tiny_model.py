@@ -1,6 +1,7 @@
 """A tiny random checkpoint of the GLM-OCR architecture, for tests that need a model and not what it says. Standard library only."""
 import array
 import json
+import math
 import pathlib
 import random
 import struct
@@ -110,17 +111,24 @@ def tensors():
     return out
 
 
-def write(folder, seed=1, rename=None, config=CONFIG):
-    """Writes the checkpoint; rename: {name: other name} for models that are not what they say."""
+def values(seed=1):
+    """name -> (shape, numbers), small ones."""
+    rng, out = random.Random(seed), {}
+    for name, shape in tensors().items():
+        middle, spread = (1.0, 0.1) if "norm" in name and name.endswith("weight") else (0.0, 0.2)
+        out[name] = (shape, array.array("f", (middle + spread * (rng.random() - 0.5) for _ in range(math.prod(shape)))).tolist())
+    return out
+
+
+def write(folder, seed=1, rename=None, config=CONFIG, tensors=None):
+    """Writes the checkpoint; rename: {name: other name} for models that are not what they say; tensors: others than those of
+    values(seed)."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rng, header, data = random.Random(seed), {}, bytearray()
-    for name, shape in tensors().items():
-        count, begin = 1, len(data)
-        for side in shape:
-            count *= side
-        middle, spread = (1.0, 0.1) if "norm" in name and name.endswith("weight") else (0.0, 0.2)
-        data += array.array("f", (middle + spread * (rng.random() - 0.5) for _ in range(count))).tobytes()
+    header, data = {}, bytearray()
+    for name, (shape, numbers) in (values(seed) if tensors is None else tensors).items():
+        begin = len(data)
+        data += array.array("f", numbers).tobytes()
         header[(rename or {}).get(name, name)] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
