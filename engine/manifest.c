@@ -1,12 +1,12 @@
 #include "engine/manifest.h"
 
 #include <dirent.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "engine/json.h"
 
 #define MANIFEST             "pagemill.json"
 #define MANIFEST_LIMIT_BYTES ((size_t)1 << 20)
@@ -65,7 +65,6 @@ static int fill(const json_t *root, const char *path, struct pm_model_manifest *
 int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struct pm_error *err)
 {
     struct pm_buf text = {0};
-    json_error_t where;
     json_t *root = NULL;
     char *path = pm_fs_join(dir, MANIFEST);
     *out = (struct pm_model_manifest){0};
@@ -73,13 +72,9 @@ int pm_model_manifest_read(const char *dir, struct pm_model_manifest *out, struc
     if (rc)
         goto out;
     pm_buf_append(&text, "", 1);
-    root = json_loadb((const char *)text.data, text.size - 1, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(root)) {
-        rc =
-            pm_fail(err, PM_EFORMAT, "%s line %d: %s", path, where.line, root ? "not an object" : where.text);
-        goto out;
-    }
-    rc = fill(root, path, out, err);
+    rc = pm_json_object(path, (const char *)text.data, text.size - 1, &root, err);
+    if (!rc)
+        rc = fill(root, path, out, err);
     if (rc)
         goto out;
     out->dir = pm_xstrdup(dir);

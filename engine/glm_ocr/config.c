@@ -1,9 +1,10 @@
 #include "engine/glm_ocr/glm_ocr.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "engine/json.h"
 
 /* Side lengths of the picture grid; the products with the limits of config.h stay far below 2^63. */
 enum { LIMIT_PATCH = 128, LIMIT_TEMPORAL = 8, LIMIT_MERGE = 16, COLOURS = 3 };
@@ -324,11 +325,9 @@ static void read_preprocessor(const struct section *s, struct pm_vlm_config *out
 
 static json_t *parse(const char *file, const char *text, int *rc, struct pm_error *err)
 {
-    json_error_t where;
-    json_t *root = text && !*rc ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
-    if (text && !*rc && !json_is_object(root))
-        *rc = pm_fail(err, PM_EFORMAT, "%s line %d: %s", file, root ? 1 : where.line,
-                      root ? "not an object" : where.text);
+    json_t *root = NULL;
+    if (text && !*rc)
+        *rc = pm_json_object(file, text, strlen(text), &root, err);
     return root;
 }
 

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "engine/glm_ocr/manifest.h"
+#include "engine/json.h"
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
@@ -38,21 +39,13 @@ static char *folder_of(const char *source)
 static int read_own(const char *source, json_t **out, struct pm_error *err)
 {
     struct pm_buf text = {0};
-    json_error_t where;
     *out = NULL;
     if (!source)
         return 0;
     char *folder = folder_of(source), *path = pm_fs_join(folder, MANIFEST);
     int rc = pm_fs_is_file(path) ? pm_fs_read(path, SIDE_LIMIT_BYTES, &text, err) : 0;
-    if (!rc && text.size) {
-        *out = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, &where);
-        if (!json_is_object(*out)) {
-            rc = pm_fail(err, PM_EFORMAT, "%s line %d: %s", path, *out ? 1 : where.line,
-                         *out ? "not an object" : where.text);
-            json_decref(*out);
-            *out = NULL;
-        }
-    }
+    if (!rc && text.size)
+        rc = pm_json_object(path, (const char *)text.data, text.size, out, err);
     pm_buf_free(&text);
     free(path);
     free(folder);
@@ -252,18 +245,13 @@ static int read_json(struct pm_weights *weights, const char *file, bool is_neede
 {
     size_t bytes;
     struct pm_error problem = {0};
-    json_error_t where;
     *text_out = NULL;
     int rc = pm_weights_document(weights, file, text_out, &bytes, &problem);
     if (rc == PM_ENOTFOUND && !is_needed)
         return 0;
     if (rc)
         return pm_fail(err, rc, "%s", problem.text);
-    *out = json_loadb(*text_out, bytes, JSON_REJECT_DUPLICATES, &where);
-    if (json_is_object(*out) && strlen(*text_out) == bytes)
-        return 0;
-    return pm_fail(err, PM_EFORMAT, "%s line %d: %s", file, *out ? 1 : where.line,
-                   *out ? "not an object" : where.text);
+    return pm_json_object(file, *text_out, bytes, out, err);
 }
 
 /* chat_template.jinja, or "chat_template" of tokenizer_config.json: a text, or a list of named ones. */

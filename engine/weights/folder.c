@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "engine/json.h"
 #include "engine/weights/internal.h"
 
 int pm_weights_side_file(const struct pm_weights *weights, const char *name, struct pm_buf *out,
@@ -18,25 +19,13 @@ int pm_weights_side_file(const struct pm_weights *weights, const char *name, str
     return rc;
 }
 
-int pm_weights_parse_object(const char *what, const struct pm_buf *text, json_t **out, struct pm_error *err)
-{
-    json_error_t why;
-    *out = json_loadb((const char *)text->data, text->size, JSON_REJECT_DUPLICATES, &why);
-    if (json_is_object(*out))
-        return 0;
-    int rc = pm_fail(err, PM_EFORMAT, "%s: not a JSON object: %s", what, *out ? "" : why.text);
-    json_decref(*out);
-    *out = NULL;
-    return rc;
-}
-
 static int side_object(const struct pm_weights *w, const char *name, json_t **out, struct pm_error *err)
 {
     struct pm_buf text = {0};
     *out = NULL;
     int rc = pm_weights_side_file(w, name, &text, err);
     if (!rc)
-        rc = pm_weights_parse_object(name, &text, out, err);
+        rc = pm_json_object(name, (const char *)text.data, text.size, out, err);
     pm_buf_free(&text);
     return rc;
 }
@@ -54,7 +43,7 @@ void pm_weights_append_json(struct pm_buf *out, const json_t *value)
 static void drop_missing_extra_layer(const struct pm_weights *w, struct pm_buf *text)
 {
     json_t *config = NULL;
-    if (pm_weights_parse_object("config.json", text, &config, NULL))
+    if (pm_json_object("config.json", (const char *)text->data, text->size, &config, NULL))
         return;
     json_t *t = json_object_get(config, "text_config");
     json_int_t layers = json_integer_value(json_object_get(t, "num_hidden_layers"));

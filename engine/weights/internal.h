@@ -75,8 +75,6 @@ int pm_weights_folder_document(const struct pm_weights *weights, const char *nam
 int pm_weights_gguf_document(const struct pm_weights *weights, const char *name, struct pm_buf *out,
                              struct pm_error *err);
 void pm_weights_append_json(struct pm_buf *out, const json_t *value);
-/* JSON text of a side file -> object. */
-int pm_weights_parse_object(const char *what, const struct pm_buf *text, json_t **out, struct pm_error *err);
 
 /* A tensor of a safetensors file as it is. */
 void pm_weights_fill_plain(struct pm_weights_entry *entry, const struct pm_tensor *tensor);

@@ -246,6 +246,9 @@ static void test_plain_refusals(void **state)
     refused_with(&s, PM_EFORMAT, "embed_tokens.weight: row 5", "finite");
     b->size -= 20;
     refused_with(&s, PM_EFORMAT, "patch_embed", "cut short");
+    pm_buf_free(files_find(&s.files, "config.json"));
+    files_find(&s.files, file)->size += 20;
+    refused_with(&s, PM_EFORMAT, "config.json line 1", "JSON");
     scene_end(&s);
 }
 
