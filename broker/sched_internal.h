@@ -88,6 +88,8 @@ struct queue {
     uint32_t servers; /* workers with this reader, now */
     bool was_served;  /* ... or once */
     uint32_t pages;   /* laid out for it, not assembled */
+    uint64_t room;    /* regions that its workers hold or could take */
+    bool has_parked;  /* jobs left the layout queue because it has plenty */
 };
 
 struct lease {
@@ -127,6 +129,7 @@ struct pm_sched {
     size_t queue_count, queue_capacity;
     struct peer **peers;
     size_t peer_count, peer_capacity;
+    uint32_t reader_count; /* that workers have, now */
     uint32_t next_peer;
     size_t turn;          /* which peer is asked first */
     struct pm_map leases; /* task -> struct lease */
@@ -175,7 +178,10 @@ void pm_task_unready(struct pm_sched *s, const struct ref *r); /* READY -> NONE 
 bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out);
 void pm_queue_charge(struct pm_sched *s, uint32_t queue, const struct ref *r, uint32_t cost);
 bool pm_queue_has(const struct pm_sched *s, uint32_t queue);
-/* A first worker with this reader is here: pages that were set aside for want of one come back. */
+/* Has a reader as much laid out as it can use for a while? Never of a reader that nobody has. */
+bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q);
+/* Pages that were set aside come back: a first worker with this reader is here, or it has no plenty any more.
+ */
 void pm_queue_unpark(struct pm_sched *s, uint32_t queue);
 
 /* sched_task.c */

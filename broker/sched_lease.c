@@ -464,25 +464,40 @@ size_t pm_sched_lease_count(const struct pm_sched *s)
 
 /* ---- giving out work ---- */
 
-/* Page tasks wait while their crops would not fit, or while readers have plenty; one may always run. Pages of
- * readers that nobody has do not move: whoever waited for them would wait for ever. */
-static bool page_may_run(const struct pm_sched *s, const struct ref *r, uint64_t reader_room)
+/* Page tasks wait while their crops would not fit, or while their reader has plenty; one may always run.
+ * Crops for readers that nobody has do not count: whoever waited for them would wait for ever. */
+static bool page_may_run(const struct pm_sched *s, const struct ref *r)
 {
-    uint64_t ready = 0, pages = 0;
-    for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
-        const struct queue *q = s->queues[i];
-        ready += q->servers ? q->ready[0] : 0;
-        pages += q->servers ? q->pages : 0;
-    }
+    uint64_t pages = 0;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
+        pages += s->queues[i]->servers ? s->queues[i]->pages : 0;
     if (!s->reserved_bytes && !pages)
         return true;
     if (s->sheet_bytes + s->reserved_bytes + sheet_need(s, r->page) > s->config.pixel_budget_bytes)
         return false;
-    return pages < 2 || (ready < 64 + 2 * reader_room && pages < 256);
+    return !pm_queue_has_plenty(s, s->queues[r->job->region_queue]);
 }
 
-static bool next_for(struct pm_sched *s, const struct peer *p, uint64_t reader_room, struct ref *out,
-                     uint32_t *queue_out)
+/* What each reader's workers hold or could take; pages come back for those that have no plenty any more. */
+static void measure_room(struct pm_sched *s)
+{
+    s->reader_count = 0;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
+        s->queues[i]->room = 0;
+        s->reader_count += s->queues[i]->servers > 0;
+    }
+    for (size_t i = 0; i < s->peer_count; i++) {
+        const struct peer *p = s->peers[i];
+        uint64_t credit = p->granted > p->leased ? p->granted - p->leased : 0;
+        for (uint32_t k = 0; p->role == PM_ROLE_WORKER && k < p->queue_count; k++)
+            s->queues[p->queues[k]]->room += p->lease_count + credit;
+    }
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
+        if (s->queues[i]->has_parked && (s->reader_count < 2 || !pm_queue_has_plenty(s, s->queues[i])))
+            pm_queue_unpark(s, (uint32_t)i);
+}
+
+static bool next_for(struct pm_sched *s, const struct peer *p, struct ref *out, uint32_t *queue_out)
 {
     for (uint32_t i = 0; i < p->queue_count; i++) {
         uint32_t queue = p->queues[(i + p->leased) % p->queue_count];
@@ -490,7 +505,7 @@ static bool next_for(struct pm_sched *s, const struct peer *p, uint64_t reader_r
         if (!pm_queue_has(s, queue) || (queue == QUEUE_LAYOUT && s->is_draining))
             continue;
         bool found = pm_queue_next(s, queue, doors, out);
-        if (found && out->kind == PM_KIND_PAGE && !page_may_run(s, out, reader_room))
+        if (found && out->kind == PM_KIND_PAGE && !page_may_run(s, out))
             found = pm_queue_next(s, queue, 1, out);
         if (found) {
             *queue_out = queue;
@@ -527,12 +542,7 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now)
     s->now_us = now.us;
     if (now.us < s->adopt_until_us)
         return;
-    uint64_t reader_room = 0;
-    for (size_t i = 0; i < s->peer_count; i++)
-        if (s->peers[i]->role == PM_ROLE_WORKER)
-            reader_room +=
-                s->peers[i]->lease_count +
-                (s->peers[i]->granted > s->peers[i]->leased ? s->peers[i]->granted - s->peers[i]->leased : 0);
+    measure_room(s);
     /* One lease a peer a round, so that the lines of one page spread over all readers. */
     for (bool again = true; again;) {
         again = false;
@@ -541,7 +551,7 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now)
             struct ref r;
             uint32_t queue;
             if (p->leased >= p->granted || p->has_suspect || p->stalled_us || p->is_mute ||
-                !next_for(s, p, reader_room, &r, &queue))
+                !next_for(s, p, &r, &queue))
                 continue;
             if (r.t->is_suspect && p->lease_count)
                 continue; /* it must run alone: this peer empties first */

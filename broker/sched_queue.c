@@ -205,10 +205,38 @@ static unsigned place_of_queue(uint32_t queue)
 }
 
 /* A page for a reader that nobody has: its crops would lie in memory for as long as that lasts. */
-static bool is_stranded(const struct pm_sched *s, const struct job *j, unsigned place, unsigned door)
+static bool is_stranded(const struct queue *reader)
 {
-    const struct queue *q = s->queues[j->region_queue];
-    return place == SLOT_LAYOUT && door == 1 && !q->servers && q->pages >= STRANDED_PAGES;
+    return !reader->servers && reader->pages >= STRANDED_PAGES;
+}
+
+/* Half of what is plenty is enough to come back: parking and coming back look at all jobs. */
+bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q)
+{
+    uint64_t pages = 0, part = q->has_parked ? 2 : 1;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
+        pages += s->queues[i]->pages;
+    if (!q->servers || q->pages < 2)
+        return false;
+    /* Readers share the memory for pages, so that a slow one leaves some of it to the others. */
+    if (s->reader_count > 1 &&
+        s->sheet_bytes / pages * q->pages > s->config.pixel_budget_bytes / s->reader_count / part)
+        return true;
+    return q->ready[0] >= (64 + 2 * q->room) / part || q->pages >= 256 / part;
+}
+
+/* Pages that would stand in the way of other readers' pages. */
+static bool is_parked(struct pm_sched *s, const struct job *j, unsigned place, unsigned door)
+{
+    struct queue *q = s->queues[j->region_queue];
+    if (place != SLOT_LAYOUT || door != 1)
+        return false;
+    if (is_stranded(q))
+        return true;
+    if (s->reader_count < 2 || !pm_queue_has_plenty(s, q))
+        return false;
+    q->has_parked = true;
+    return true;
 }
 
 void pm_queue_unpark(struct pm_sched *s, uint32_t queue)
@@ -216,6 +244,7 @@ void pm_queue_unpark(struct pm_sched *s, uint32_t queue)
     size_t cursor = 0;
     uint64_t id;
     void *value;
+    s->queues[queue]->has_parked = false;
     while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
         struct job *j = value;
         struct place *p = &j->place[SLOT_LAYOUT];
@@ -234,7 +263,7 @@ static struct job *lane_head(struct pm_sched *s, struct queue *q, struct lane *l
     while (h->count) {
         struct job *j = pm_sched_find(s, h->items[0]);
         if (j && j->place[place].is_queued[door]) {
-            if (j->place[place].ready[door] && !is_stranded(s, j, place, door))
+            if (j->place[place].ready[door] && !is_parked(s, j, place, door))
                 return j;
             j->place[place].is_queued[door] = false;
         }

@@ -26,14 +26,12 @@ static void bed_open(struct bed *b, struct pm_sched_config config)
     *b = (struct bed){.now = {1000000, 5000000}};
     config.epoch = config.epoch ? config.epoch : 3;
     b->s = pm_sched_new(&config);
-    /* Somebody with the reader and no credit, and a reader nobody asks for with room for anything: pages are
-     * not held back for want of readers. */
-    static const char *const other[] = {"other"}, *const fast[] = {"fast"};
-    struct pm_sched_peer busy = {.role = PM_ROLE_WORKER, .readers = fast, .reader_count = 1};
-    pm_sched_peer_join(b->s, b->now, &busy);
+    /* Somebody with room for anything who is not given anything: pages are not held back for want of
+     * readers. */
+    static const char *const readers[] = {"fast"};
     struct pm_sched_peer room = {
-        .role = PM_ROLE_WORKER, .readers = other, .reader_count = 1, .granted = 1 << 20};
-    pm_sched_peer_join(b->s, b->now, &room);
+        .role = PM_ROLE_WORKER, .readers = readers, .reader_count = 1, .granted = 1 << 20};
+    pm_sched_mute(b->s, pm_sched_peer_join(b->s, b->now, &room));
 }
 
 static void bed_close(struct bed *b)
@@ -395,6 +393,78 @@ static void stranded_jobs_stand_in_nobodys_way(void **state)
     }
     assert_int_equal(info_of(&b, stranded).state, PM_JOB_DONE);
     bed_close(&b);
+}
+
+/* Does one step of everything that a fleet does, but regions of the peer that reads nothing. */
+static void serve(struct bed *b, uint32_t idle, uint32_t regions, uint64_t sheet_bytes)
+{
+    struct turn t = *turn(b);
+    for (size_t i = 0; i < t.count; i++) {
+        switch (pm_task_kind(t.leases[i].task)) {
+        case PM_KIND_OPEN:
+            finish_open(b, t.leases[i], 40);
+            break;
+        case PM_KIND_PAGE:
+            finish_page(b, t.leases[i], regions, 10, sheet_bytes);
+            break;
+        case PM_KIND_REGION:
+            if (t.leases[i].peer != idle)
+                finish_region(b, t.leases[i]);
+            break;
+        default:
+            finish_assembly(b, t.leases[i]);
+        }
+    }
+}
+
+/* A reader that takes minutes for a page keeps neither layout nor memory from another's pages. */
+static void slow_readers_hold_nobody_back(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t regions;
+        uint64_t sheet_bytes;
+    } cases[] = {{30, 1000}, {1, 500000}}; /* many regions; large pages: eight fill the memory */
+    for (int k = 0; k < 2; k++) {
+        struct bed b;
+        bed_open(&b, (struct pm_sched_config){.pixel_budget_bytes = 4000000 + 2000000});
+        add_peer(&b, PM_ROLE_LAYOUTD, 1);
+        add_peer(&b, PM_ROLE_WORKER, 8);
+        add_peer(&b, PM_ROLE_COLLECTOR, 1);
+        static const char *const readers[] = {"slow"};
+        struct pm_sched_peer facts = {
+            .role = PM_ROLE_WORKER, .readers = readers, .reader_count = 1, .granted = 4};
+        uint32_t slow = pm_sched_peer_join(b.s, b.now, &facts);
+        b.granted[slow] = 4;
+        struct pm_msg_submit m = {.key = "", .name = "n", .source = blob, .priority = 2, .batch = ""};
+        m.options.reader = "slow";
+        uint64_t first;
+        bool duplicate;
+        assert_int_equal(pm_sched_submit(b.s, b.now, "a", &m, &first, &duplicate, NULL), 0);
+        for (int n = 0; n < 200; n++, b.now.us += 1000) /* until it has plenty */
+            serve(&b, slow, cases[k].regions, cases[k].sheet_bytes);
+        assert_true(info_of(&b, first).regions >= 2);
+        assert_true(info_of(&b, first).regions < 40 * cases[k].regions);
+        uint64_t job = add_job(&b, "a", 2);
+        for (int n = 0; n < 400 && info_of(&b, job).state <= PM_JOB_RUNNING; n++, b.now.us += 1000)
+            serve(&b, slow, cases[k].regions, cases[k].sheet_bytes);
+        assert_int_equal(info_of(&b, job).state, PM_JOB_DONE);
+        assert_int_equal(info_of(&b, first).pages_done, 0);
+        /* It reads on: all its pages come back in their turn. */
+        uint64_t held[8];
+        uint32_t count = pm_sched_peer_tasks(b.s, slow, held, 8);
+        assert_int_equal(count, cases[k].regions > 1 || info_of(&b, first).regions >= 4 ? 4 : count);
+        for (uint32_t i = 0; i < count; i++) {
+            struct pm_lease_facts lease;
+            assert_true(pm_sched_lease_facts(b.s, held[i], &lease));
+            finish_region(&b, (struct lease){slow, lease.attempt, held[i], lease.epoch});
+        }
+        for (int n = 0; n < 2000 && info_of(&b, first).state <= PM_JOB_RUNNING; n++, b.now.us += 1000)
+            serve(&b, 0, cases[k].regions, cases[k].sheet_bytes);
+        assert_int_equal(info_of(&b, first).state, PM_JOB_DONE);
+        assert_int_equal(info_of(&b, first).pages_done, 40);
+        bed_close(&b);
+    }
 }
 
 static void readers_are_known_by_their_workers(void **state)
@@ -841,6 +911,7 @@ int main(void)
         cmocka_unit_test(earlier_jobs_and_pages_first),
         cmocka_unit_test(pages_wait_for_room),
         cmocka_unit_test(stranded_jobs_stand_in_nobodys_way),
+        cmocka_unit_test(slow_readers_hold_nobody_back),
         cmocka_unit_test(readers_are_known_by_their_workers),
         cmocka_unit_test(crash_that_is_told_later),
         cmocka_unit_test(full_disk_is_waited_for),
