@@ -1,6 +1,8 @@
 /* pagemill-worker: reads regions. Started by the supervisor; see pagemill-worker(8). */
 #include <sysexits.h>
 
+#include "base/log.h"
+#include "engine/kernels/kernels.h"
 #include "engine/manifest.h"
 #include "proto/peer_options.h"
 #include "worker/worker.h"
@@ -55,6 +57,11 @@ static int run(void *settings, struct pm_error *err)
     const struct settings *s = settings;
     struct pm_model_manifest model = {0};
     struct pm_reader *reader = NULL;
+    const char *missing = pm_kernels_missing();
+    if (missing)
+        pm_log(PM_LOG_WARNING,
+               "PAGEMILL_ISA asks for \"%s\", which this processor or program does not have: using \"%s\"",
+               missing, pm_kernels_get(NULL)->name);
     int rc = pm_model_find(s->models, s->reader, &model, err);
     if (!rc) {
         struct pm_reader_config config = {.model_dir = model.dir,
@@ -83,11 +90,14 @@ static const struct pm_daemon worker = {
                   "\n"
                   "All workers of a machine map the same weight files, so that each further one costs "
                   "only its working memory.\n",
-              .more = "SIGNALS\nSIGTERM and SIGINT finish the regions in hand and leave; a second one leaves "
-                      "at once.\n"
-                      "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
-                      " 78     the model cannot be loaded; starting again cannot help\n"
-                      " other  start it again\n",
+              .more =
+                  "SIGNALS\nSIGTERM and SIGINT finish the regions in hand and leave; a second one leaves "
+                  "at once.\n"
+                  "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512, "
+                  "avx2 or plain. Default: the best that the processor has.\n"
+                  "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
+                  " 78     the model cannot be loaded; starting again cannot help\n"
+                  " other  start it again\n",
               .tables = tables},
     .see_also = "pagemill(1), pagemill-up(1), pagemill-broker(8), pagemill-layoutd(8)",
     .run = run};

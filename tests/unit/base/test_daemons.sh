@@ -47,6 +47,7 @@ expect 64 "unexpected argument \"extra\"" "$collector" --endpoint ipc:///x extra
 expect 64 "unexpected argument \"extra\"" "$broker" --state "$dir/state" --run "$dir/run" extra
 
 expect 78 "$dir/none" "$worker" --endpoint ipc:///x --models "$dir/none"
+expect 78 "PAGEMILL_ISA asks for \"mmx\"" env PAGEMILL_ISA=mmx "$worker" --endpoint ipc:///x --models "$dir/none"
 expect 78 "$dir/none" "$layoutd" --endpoint ipc:///x --model "$dir/none"
 mkdir -m 0777 "$dir/open" && chmod 0777 "$dir/open"
 expect 78 "$dir/open" "$broker" --state "$dir/open" --run "$dir/run"
