@@ -3,7 +3,8 @@
  *
  * The reference (huggingface/tokenizers 0.23) was built with an Oniguruma that knows Unicode 16; the one of
  * Debian 12 knows Unicode 14. What was assigned in between is added to the general categories and to Han
- * here, so that \p{L} and the like cut the same words. Not adjusted: \w, \d, POSIX brackets, case folding.
+ * here, so that \p{L} and the like cut the same words: of every character the same, compared one by one. Not
+ * adjusted: \p{C} and its kinds, other scripts, \w, \d, POSIX brackets, case folding.
  *
  * Threads: all functions may be called from any thread; the tables are built once. Errors: none. */
 #ifndef PM_ENGINE_TEXT_TOKENIZER_UNICODE_H
