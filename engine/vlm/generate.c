@@ -15,21 +15,13 @@
 
 /* ---- life ---- */
 
-static size_t page_bytes(const struct pm_vlm_model *model)
-{
-    const struct pm_text_config *t = &model->config.text;
-    bool is_bf16 = model->precision == PM_PRECISION_BF16;
-    size_t heads = (size_t)(t->layers + t->mtp_layers) * (size_t)t->kv_heads;
-    return heads * (pm_key_block_bytes(t->head_dim, is_bf16) + pm_value_block_bytes(t->head_dim, is_bf16));
-}
-
 static size_t cache_bytes(const struct pm_generate_config *config)
 {
     int positions = config->model->config.text.max_positions;
     int tokens = positions < DEFAULT_TOKENS ? positions : DEFAULT_TOKENS;
     size_t pages = (size_t)((tokens + PM_KV_PAGE_TOKENS - 1) / PM_KV_PAGE_TOKENS);
     return config->kv_bytes ? config->kv_bytes
-                            : pages * (size_t)config->max_running * page_bytes(config->model);
+                            : pages * (size_t)config->max_running * pm_kv_page_bytes(config->model);
 }
 
 /* Multiply-adds of one row through the layers, without attention's part that grows. */
@@ -57,7 +49,7 @@ static int make_parts(struct pm_generate *g, struct pm_error *err)
     g->kv_pool = pm_kv_pool_new(c->model, cache_bytes(c));
     if (!g->kv_pool || pm_kv_pool_pages(g->kv_pool) < 1)
         return pm_fail(err, PM_EINVAL, "the cache of %zu bytes does not hold one page of %zu bytes",
-                       cache_bytes(c), page_bytes(c->model));
+                       cache_bytes(c), pm_kv_page_bytes(c->model));
     g->vision = pm_vision_new(c->model, c->kernels, g->pool);
     g->decoder = pm_decoder_new(c->model, c->kernels, g->pool, g->kv_pool, g->max_rows);
     if (c->model->mtp)

@@ -267,8 +267,9 @@ static void finish_text(const struct pm_generate *g, struct pm_gen_seq *s)
 static bool make_mask(struct pm_generate *g, struct pm_gen_seq *s)
 {
     int vocab = g->model->text.vocab, words = (vocab + 31) / 32;
+    int ends = s->ignores_eos ? 0 : g->model->eos_count;
     uint32_t any = 0;
-    pm_grammar_mask(s->grammar, g->trie, g->model->eos_ids, g->model->eos_count, vocab, g->mask);
+    pm_grammar_mask(s->grammar, g->trie, g->model->eos_ids, ends, vocab, g->mask);
     for (int i = 0; i < words; i++)
         any |= g->mask[i];
     return any != 0;

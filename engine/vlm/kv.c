@@ -7,24 +7,36 @@
 #include "base/mem.h"
 
 struct pm_kv_pool {
-    size_t key_bytes, value_bytes; /* of one block */
+    size_t key_bytes, block_bytes; /* of a key block, and of it and its value block together */
     size_t page_bytes;
-    int layers, kv_heads; /* the extra layer counted */
+    int kv_heads;
     int max_pages, used;
     uint8_t **idle; /* pages given back, memory kept */
     int idle_count, idle_capacity;
 };
 
-struct pm_kv_pool *pm_kv_pool_new(const struct pm_vlm_model *model, size_t max_bytes)
+/* Blocks of one page: of every layer, the extra one included, and every key/value head. */
+static size_t page_blocks(const struct pm_text_config *text)
+{
+    return (size_t)(text->layers + text->mtp_layers) * (size_t)text->kv_heads;
+}
+
+size_t pm_kv_page_bytes(const struct pm_vlm_model *model)
 {
     const struct pm_text_config *text = &model->config.text;
     bool is_bf16 = model->precision == PM_PRECISION_BF16;
+    return page_blocks(text) *
+           (pm_key_block_bytes(text->head_dim, is_bf16) + pm_value_block_bytes(text->head_dim, is_bf16));
+}
+
+struct pm_kv_pool *pm_kv_pool_new(const struct pm_vlm_model *model, size_t max_bytes)
+{
+    const struct pm_text_config *text = &model->config.text;
     struct pm_kv_pool *pool = pm_xalloc(sizeof *pool);
-    pool->layers = text->layers + text->mtp_layers;
     pool->kv_heads = text->kv_heads;
-    pool->key_bytes = pm_key_block_bytes(text->head_dim, is_bf16);
-    pool->value_bytes = pm_value_block_bytes(text->head_dim, is_bf16);
-    pool->page_bytes = (pool->key_bytes + pool->value_bytes) * (size_t)pool->kv_heads * (size_t)pool->layers;
+    pool->key_bytes = pm_key_block_bytes(text->head_dim, model->precision == PM_PRECISION_BF16);
+    pool->page_bytes = pm_kv_page_bytes(model);
+    pool->block_bytes = pool->page_bytes / page_blocks(text);
     size_t pages = max_bytes / pool->page_bytes;
     pool->max_pages = pages > INT_MAX / PM_KV_PAGE_TOKENS ? INT_MAX / PM_KV_PAGE_TOKENS : (int)pages;
     return pool;
@@ -39,11 +51,6 @@ void pm_kv_pool_free(struct pm_kv_pool **pool)
     free((*pool)->idle);
     free(*pool);
     *pool = NULL;
-}
-
-size_t pm_kv_page_bytes(const struct pm_kv_pool *pool)
-{
-    return pool->page_bytes;
 }
 
 int pm_kv_pool_pages(const struct pm_kv_pool *pool)
@@ -114,7 +121,7 @@ void pm_kv_release(struct pm_kv_pool *pool, struct pm_kv *kv)
 void *pm_kv_keys(const struct pm_kv_pool *pool, const struct pm_kv *kv, int page, int layer, int kv_head)
 {
     size_t block = (size_t)layer * (size_t)pool->kv_heads + (size_t)kv_head;
-    return kv->pages[page] + block * (pool->key_bytes + pool->value_bytes);
+    return kv->pages[page] + block * pool->block_bytes;
 }
 
 void *pm_kv_values(const struct pm_kv_pool *pool, const struct pm_kv *kv, int page, int layer, int kv_head)

@@ -21,9 +21,10 @@ struct pm_kv {
     int page_count, page_capacity;
 };
 
+size_t pm_kv_page_bytes(const struct pm_vlm_model *model);
+/* Takes memory as pages are asked for. */
 struct pm_kv_pool *pm_kv_pool_new(const struct pm_vlm_model *model, size_t max_bytes);
 void pm_kv_pool_free(struct pm_kv_pool **pool);
-size_t pm_kv_page_bytes(const struct pm_kv_pool *pool);
 int pm_kv_pool_pages(const struct pm_kv_pool *pool); /* most pages the pool may hold */
 int pm_kv_pool_used(const struct pm_kv_pool *pool);
 

@@ -65,7 +65,8 @@ static void make_region(struct region *r, uint64_t *seed)
         r->ids[r->id_count++] = PM_TINY_IMAGE;
         r->images[i] = pm_tiny_picture(seed, pm_tiny_between(seed, 16, 150), pm_tiny_between(seed, 16, 80));
     }
-    for (int k = pm_tiny_between(seed, 1, 40); k > 0; k--)
+    bool ends_with_picture = r->image_count && !pm_tiny_between(seed, 0, 4);
+    for (int k = ends_with_picture ? 0 : pm_tiny_between(seed, 1, 40); k > 0; k--)
         r->ids[r->id_count++] = pm_tiny_between(seed, 0, 255);
     struct pm_sampling *s = &r->sampling;
     s->seed = pm_tiny_random(seed);
@@ -251,10 +252,7 @@ static void expect_same(const struct region *want, const struct region *got)
 
 static size_t page_bytes(void)
 {
-    struct pm_kv_pool *pool = pm_kv_pool_new(tiny.model, (size_t)1 << 30);
-    size_t bytes = pm_kv_page_bytes(pool);
-    pm_kv_pool_free(&pool);
-    return bytes;
+    return pm_kv_page_bytes(tiny.model);
 }
 
 static void check_company(enum pm_precision precision)
@@ -583,6 +581,51 @@ static void test_ends(void **state)
     pm_tiny_close(&tiny);
 }
 
+/* A request of text only, in which no token ends the text. */
+static void admit_long(struct pm_generate *g, uint64_t id, const int32_t *ids, int id_count, int max_tokens,
+                       int drafts, const struct pm_grammar *grammar)
+{
+    struct pm_error err;
+    struct pm_generate_request request = {.id = id,
+                                          .ids = ids,
+                                          .id_count = id_count,
+                                          .max_tokens = max_tokens,
+                                          .sampling = pm_sampling_default(),
+                                          .grammar = grammar,
+                                          .drafts = drafts,
+                                          .ignores_eos = true};
+    if (pm_generate_admit(g, &request, &err))
+        fail_msg("%s", err.text);
+}
+
+/* The model's positions end a text, with drafts at the same place as without. */
+static void test_positions_end(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    int32_t ids[PM_TINY_POSITIONS];
+    uint64_t seed = 9;
+    struct region want = {0}, got = {0};
+    for (int i = 0; i < PM_TINY_POSITIONS; i++)
+        ids[i] = pm_tiny_between(&seed, 0, 255);
+    for (int free = 1; free <= 60; free = free < 6 ? free + 1 : free + 27)
+        for (int drafts = 0; drafts <= PM_MTP_DRAFTS_MAX; drafts++) {
+            struct region *r = drafts ? &got : &want;
+            clear(r);
+            admit_long(g, 1, ids, PM_TINY_POSITIONS - free, 1 << 30, drafts, NULL);
+            while (pm_generate_running(g))
+                step(g, r);
+            assert_int_equal(r->end, PM_GENERATE_LENGTH);
+            assert_int_equal(r->out_count, free);
+            assert_memory_equal(r->out, want.out, (size_t)free * sizeof *want.out);
+        }
+    pm_buf_free(&want.text);
+    pm_buf_free(&got.text);
+    pm_generate_free(&g);
+    pm_tiny_close(&tiny);
+}
+
 /* A text that repeats one character is ended when the request asks for that; loops of a few ids, too. */
 static void test_loop(void **state)
 {
@@ -638,6 +681,18 @@ static void test_grammar(void **state)
         pm_buf_free(&r.text);
     }
     pm_grammar_free(&number);
+    /* Where end tokens end nothing they must not be chosen either: no constraint allows them. */
+    if (pm_grammar_regex("a{2}b*", &number, &err))
+        fail_msg("%s", err.text);
+    struct region endless = {0};
+    int32_t id = 50;
+    admit_long(g, 1, &id, 1, 40, 0, number);
+    while (pm_generate_running(g))
+        step(g, &endless);
+    assert_int_equal(endless.end, PM_GENERATE_LENGTH);
+    assert_int_equal(endless.text.size, 40);
+    pm_buf_free(&endless.text);
+    pm_grammar_free(&number);
     pm_generate_free(&g);
     pm_tiny_close(&tiny);
 }
@@ -645,10 +700,11 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32), cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_by_hand),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_loop),        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_company_f32),   cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_loop),          cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;

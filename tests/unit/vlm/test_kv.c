@@ -24,9 +24,7 @@ static int setup(void **state)
     f->model.precision = PM_PRECISION_F32;
     f->model.config.text =
         (struct pm_text_config){.layers = 2, .mtp_layers = 1, .kv_heads = 2, .head_dim = 10};
-    struct pm_kv_pool *measure = pm_kv_pool_new(&f->model, 0);
-    size_t page = pm_kv_page_bytes(measure);
-    pm_kv_pool_free(&measure);
+    size_t page = pm_kv_page_bytes(&f->model);
     f->pool = pm_kv_pool_new(&f->model, 5 * page + page / 2);
     *state = f;
     return 0;
@@ -44,7 +42,7 @@ static void test_sizes(void **state)
 {
     const struct fixture *f = *state;
     size_t blocks = pm_key_block_bytes(10, false) + pm_value_block_bytes(10, false);
-    assert_int_equal(pm_kv_page_bytes(f->pool), 3 * 2 * blocks);
+    assert_int_equal(pm_kv_page_bytes(&f->model), 3 * 2 * blocks);
     assert_int_equal(pm_kv_pool_pages(f->pool), 5);
     assert_int_equal(pm_kv_pool_used(f->pool), 0);
 }
@@ -86,7 +84,7 @@ static void test_zeroed(void **state)
 {
     struct fixture *f = *state;
     struct pm_kv kv = {0};
-    size_t bytes = pm_kv_page_bytes(f->pool);
+    size_t bytes = pm_kv_page_bytes(&f->model);
     assert_int_equal(pm_kv_reserve(f->pool, &kv, 1, NULL), 0);
     uint8_t *first = kv.pages[0];
     memset(first, 0xff, bytes);
