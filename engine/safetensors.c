@@ -202,11 +202,6 @@ const struct pm_tensor *pm_safetensors_find(const struct pm_safetensors *file, c
     return pm_strmap_get(&file->by_name, name);
 }
 
-const char *pm_safetensors_metadata(const struct pm_safetensors *file, const char *key)
-{
-    return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
-}
-
 static float element_to_float(const struct pm_tensor *t, uint64_t i)
 {
     float f = 0;

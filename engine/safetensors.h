@@ -32,8 +32,6 @@ size_t pm_safetensors_count(const struct pm_safetensors *file);
 const struct pm_tensor *pm_safetensors_at(const struct pm_safetensors *file, size_t index);
 const struct pm_tensor *pm_safetensors_find(const struct pm_safetensors *file,
                                             const char *name); /* or NULL */
-/* A text of __metadata__, or NULL. */
-const char *pm_safetensors_metadata(const struct pm_safetensors *file, const char *key);
 
 /* The tensor as fresh f32 values (F32, F16, BF16); free() them. PM_ENOTFOUND when there is none of that name,
  * PM_EFORMAT when it is another shape (rank < 0: any), another type, or holds a value that is not finite. */

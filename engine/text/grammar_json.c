@@ -105,7 +105,8 @@ static void all_chars(struct pm_char_set *out)
     pm_char_set_negate(out);
 }
 
-uint32_t pm_json_any_char(struct pm_nfa *nfa, uint32_t next)
+/* Any character, written in any way (\u0000 excepted). */
+static uint32_t any_char(struct pm_nfa *nfa, uint32_t next)
 {
     struct pm_char_set all = {0}, plain = {0};
     all_chars(&all);
@@ -122,11 +123,11 @@ uint32_t pm_json_string(struct pm_nfa *nfa, int min, int max, uint32_t next)
     uint32_t end = pm_nfa_byte(nfa, '"', '"', next), at = end, rule = 0;
     if (min > 0 || max != PM_JSON_UNBOUNDED) {
         rule = pm_nfa_rule(nfa);
-        pm_nfa_rule_set(nfa, rule, pm_json_any_char(nfa, PM_NFA_RETURN));
+        pm_nfa_rule_set(nfa, rule, any_char(nfa, PM_NFA_RETURN));
     }
     if (max == PM_JSON_UNBOUNDED) {
         at = pm_nfa_split_open(nfa);
-        pm_nfa_split_set(nfa, at, pm_json_any_char(nfa, at), end);
+        pm_nfa_split_set(nfa, at, any_char(nfa, at), end);
     }
     for (int i = min; i < max; i++)
         at = pm_nfa_split(nfa, pm_nfa_call(nfa, rule, at), end);
@@ -181,19 +182,20 @@ uint32_t pm_json_other_string(struct pm_nfa *nfa, const char *const *names, size
 
 /* ---- punctuation ---- */
 
-uint32_t pm_json_gap(struct pm_nfa *nfa, uint32_t next)
+/* The optional blank. */
+static uint32_t gap(struct pm_nfa *nfa, uint32_t next)
 {
     return pm_nfa_split(nfa, pm_nfa_byte(nfa, ' ', ' ', next), next);
 }
 
 uint32_t pm_json_comma(struct pm_nfa *nfa, uint32_t next)
 {
-    return pm_nfa_byte(nfa, ',', ',', pm_json_gap(nfa, next));
+    return pm_nfa_byte(nfa, ',', ',', gap(nfa, next));
 }
 
 uint32_t pm_json_colon(struct pm_nfa *nfa, uint32_t next)
 {
-    return pm_nfa_byte(nfa, ':', ':', pm_json_gap(nfa, next));
+    return pm_nfa_byte(nfa, ':', ':', gap(nfa, next));
 }
 
 /* ---- numbers ---- */
@@ -355,12 +357,13 @@ static uint32_t key_text(struct pm_nfa *nfa, const char *key, uint32_t next)
     return next;
 }
 
-uint32_t pm_json_value(struct pm_nfa *nfa, const json_t *value, uint32_t next)
+/* Just this value. */
+static uint32_t just(struct pm_nfa *nfa, const json_t *value, uint32_t next)
 {
     if (json_is_array(value)) {
         next = pm_nfa_byte(nfa, ']', ']', next);
         for (size_t i = json_array_size(value); i-- > 0;) {
-            next = pm_json_value(nfa, json_array_get(value, i), next);
+            next = just(nfa, json_array_get(value, i), next);
             next = i ? pm_json_comma(nfa, next) : next;
         }
         return pm_nfa_byte(nfa, '[', '[', next);
@@ -372,7 +375,7 @@ uint32_t pm_json_value(struct pm_nfa *nfa, const json_t *value, uint32_t next)
         json_object_foreach((json_t *)value, key, member) keys[i++] = key;
         next = pm_nfa_byte(nfa, '}', '}', next);
         while (i-- > 0) {
-            next = pm_json_value(nfa, json_object_get(value, keys[i]), next);
+            next = just(nfa, json_object_get(value, keys[i]), next);
             next = key_text(nfa, keys[i], pm_json_colon(nfa, next));
             next = i ? pm_json_comma(nfa, next) : next;
         }
@@ -394,7 +397,7 @@ uint32_t pm_json_values(struct pm_nfa *nfa, const json_t *list, uint32_t next)
     for (size_t i = 0; i < n; i++) {
         const json_t *value = json_array_get(list, i);
         if (json_is_array(value) || json_is_object(value)) {
-            at = pm_nfa_split(nfa, pm_json_value(nfa, value, next), at);
+            at = pm_nfa_split(nfa, just(nfa, value, next), at);
         } else {
             owned[texts] = pm_json_text(value);
             literals[texts] = (struct pm_nfa_literal){owned[texts], strlen(owned[texts])};

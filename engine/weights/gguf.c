@@ -395,11 +395,6 @@ const char *pm_gguf_name(const struct pm_gguf *file)
     return file->name;
 }
 
-size_t pm_gguf_count(const struct pm_gguf *file)
-{
-    return file->count;
-}
-
 const struct pm_gguf_tensor *pm_gguf_at(const struct pm_gguf *file, size_t index)
 {
     return index < file->count ? &file->tensors[index] : NULL;

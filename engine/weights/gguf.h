@@ -40,8 +40,7 @@ int pm_gguf_parse(const char *name, const uint8_t *data, size_t bytes, struct pm
 void pm_gguf_free(struct pm_gguf **file);
 
 const char *pm_gguf_name(const struct pm_gguf *file);
-size_t pm_gguf_count(const struct pm_gguf *file);
-const struct pm_gguf_tensor *pm_gguf_at(const struct pm_gguf *file, size_t index);
+const struct pm_gguf_tensor *pm_gguf_at(const struct pm_gguf *file, size_t index); /* NULL behind the last */
 const struct pm_gguf_tensor *pm_gguf_find(const struct pm_gguf *file, const char *name); /* or NULL */
 
 /* Single values; false when the key is missing or of another kind (a negative number is no whole one). */

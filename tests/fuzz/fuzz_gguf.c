@@ -13,8 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pm_error err;
     if (pm_gguf_parse("fuzz", data, size, &f, &err))
         return 0;
-    for (size_t i = 0; i < pm_gguf_count(f); i++) {
-        const struct pm_stored *s = &pm_gguf_at(f, i)->stored;
+    const struct pm_gguf_tensor *t;
+    for (size_t i = 0; (t = pm_gguf_at(f, i)); i++) {
+        const struct pm_stored *s = &t->stored;
         float values[PM_BLOCK_VALUES_MAX];
         if (s->data < data || s->bytes > size || s->data + s->bytes > data + size)
             abort();

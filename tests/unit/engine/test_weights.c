@@ -63,7 +63,6 @@ static void test_safetensors_good(void **state)
     assert_string_equal(pm_safetensors_at(f, 0)->name, "a");
     assert_null(pm_safetensors_at(f, 3));
     assert_null(pm_safetensors_find(f, "c"));
-    assert_string_equal(pm_safetensors_metadata(f, "k"), "v");
     const struct pm_tensor *t = pm_safetensors_find(f, "b");
     assert_int_equal(t->rank, 2);
     assert_int_equal(t->bytes, 8);
