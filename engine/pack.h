@@ -2,22 +2,36 @@
  * it and every process shares one copy. Format version 1, little-endian (docs/weights.md has the same in
  * prose).
  *
- *     0      8      12      16       24       32        40      48     52      56     60    64          96
- * 128
- *     +------+------+-------+--------+--------+---------+-------+------+-------+------+-----+-----------+---------+
- *     |magic |u32   |u32    |u64     |u64     |u64      |u64    |u32   |u32    |u32   |u32
- * |BLAKE2b-256|BLAKE2b- | |PMWEIGHT     |header |file    |index   |index    |data   |tensor|names  |meta  |0
- * |of the     |256 of   | |      |version bytes |bytes   |offset  |bytes    |offset |count |bytes  |bytes |
- * |index      |the data |
- *     +------+------+-------+--------+--------+---------+-------+------+-------+------+-----+-----------+---------+
- *     | zeros up to data offset (4096) |
- *     +-----------------------------------------------------------------------------------------------------------+
- *     | data: tensors, each at a multiple of 64 bytes, in the order of the index, gaps zero |
- *     +-----------------------------------------------------------------------------------------------------------+
- *     | index: count entries of 128 bytes, then names (each ended by NUL), then meta (JSON text) |
- *     +-----------------------------------------------------------------------------------------------------------+
- *     entry: u32 name offset, u16 name bytes, u8 dtype, u8 layout, u8 rank, 7 zeros, u64 data offset in the
- * file, u64 data bytes, u64 shape[6], 48 zeros
+ *   at   bytes
+ *   0    8    "PMWEIGHT"
+ *   8    4    format version
+ *   12   4    bytes of the header: 128
+ *   16   8    bytes of the file
+ *   24   8    index offset
+ *   32   8    index bytes
+ *   40   8    data offset
+ *   48   4    count of tensors
+ *   52   4    bytes of all names
+ *   56   4    bytes of meta
+ *   60   4    0
+ *   64   32   BLAKE2b-256 of the index
+ *   96   32   BLAKE2b-256 of the data
+ *
+ * Zeros follow up to the data offset (4096). Data: tensors, each at a multiple of 64 bytes, in the order of
+ * the index, gaps zero. Index: count entries of 128 bytes, then names (each ended by NUL), then meta (JSON
+ * text). An entry:
+ *
+ *   at   bytes
+ *   0    4    name offset
+ *   4    2    name bytes
+ *   6    1    type
+ *   7    1    layout
+ *   8    1    rank
+ *   16   8    data offset in the file
+ *   24   8    data bytes
+ *   32   48   shape: up to 6 numbers of 8 bytes
+ *
+ * and zeros everywhere else.
  *
  * The index hash covers bytes 0..63 of the header and the whole index; it is checked by every open
  * (microseconds). The data hash is checked by pm_pack_verify only (a second a gigabyte); open checks every

@@ -1,14 +1,17 @@
 /* The language-model kernels of one precision, written once over a vector type (vector_body.h, lm_math.h) and
  * a step of the product. Include after defining
  *
- *   LM(name)                  the function's name with a suffix
- *   ACT, ACT_IS_BF16          type of an activation; 1 for bf16
- *   ACT_PUT(p, v, n)          stores the first n lanes as activations
- *   PB, PB_LOAD(p)            operands of one vector of outputs: PB_VALUES = 1 (f32) or 2 (bf16) inputs of
- * each PX, PX_LOAD(p)            the same inputs of one row, in every lane P_STEP(sum, x, b)         sum of
- * products P_PROBABILITIES(p, a, b, sum)   stores two vectors of probabilities as activations, returns sum
- * plus both TILE_M, TILE_V            rows and vectors of a tile, so that its sums and operands fit the
- * registers TILE_V1                   vectors of a tile of one row (more sums hide the latency of a step)
+ *   LM(name)            the function's name with a suffix
+ *   ACT, ACT_IS_BF16    type of an activation; 1 for bf16
+ *   ACT_PUT(p, v, n)    stores the first n lanes as activations
+ *   PB, PB_LOAD(p)      operands of one vector of outputs, PB_VALUES (f32: 1, bf16: 2) inputs of each
+ *   PX, PX_LOAD(p)      the same inputs of one row, in every lane
+ *   P_STEP(sum, x, b)   sum of products
+ *   P_PROBABILITIES(p, a, b, sum)
+ *                       stores two vectors of probabilities as activations, returns sum plus both
+ *   TILE_M, TILE_V      rows and vectors of a tile, so that its sums and operands fit the registers
+ *   TILE_WIDE_M         most rows of a tile of 8 vectors: for few rows, since more sums hide the latency of a
+ *                       step
  *
  * Exactness: whatever the tile, an output is one chain of steps in the order of the inputs. */
 

@@ -58,7 +58,7 @@ struct pm_vision {
     size_t act_stride, wide_stride;
     uint8_t *act, *act2;
     float *wide;   /* [slice_rows, wide_stride] */
-    float *turned; /* [threads, 2 * hidden + head_dim] */
+    float *turned; /* [threads, 2 * hidden] */
 };
 
 static size_t even(size_t n)
