@@ -256,8 +256,8 @@ void pm_tiny_checkpoint(const char *source, enum pm_tiny_kind kind)
 {
     static const char *const manifests[] = {
         [PM_TINY_BLOCK] = "{\"region\":\"block\",\"max_tokens\":48}",
-        [PM_TINY_LINE] = "{\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
-                         "\"max_width_px\":256,\"tasks\":{\"text\":\"Text Recognition:\"}}",
+        [PM_TINY_LINE] = ("{\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
+                          "\"max_width_px\":256,\"tasks\":{\"text\":\"Text Recognition:\"}}"),
         [PM_TINY_ENDLESS] = "{\"region\":\"block\",\"max_tokens\":16000}"};
     char *config = pm_xprintf(config_text, kind == PM_TINY_ENDLESS ? ENDLESS_POSITIONS : PM_TINY_POSITIONS);
     assert_int_equal(mkdir(source, 0700), 0);
