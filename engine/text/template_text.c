@@ -249,16 +249,18 @@ void pm_text_real(double v, char out[40])
         strcpy(out, isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
         return;
     }
+    char text[40];
     int digits = 1;
     for (; digits < 17; digits++) {
-        snprintf(out, 40, "%.*e", digits - 1, v);
-        if (strtod(out, NULL) == v)
+        snprintf(text, sizeof text, "%.*e", digits - 1, v);
+        if (strtod(text, NULL) == v)
             break;
     }
-    snprintf(out, 40, "%.*e", digits - 1, v);
-    int exponent = atoi(strchr(out, 'e') + 1);
+    snprintf(text, sizeof text, "%.*e", digits - 1, v);
+    int exponent = atoi(strchr(text, 'e') + 1);
     if (exponent >= -4 && exponent < 16) {
         int decimals = digits - 1 - exponent;
-        snprintf(out, 40, "%.*f", decimals > 1 ? decimals : 1, v);
+        snprintf(text, sizeof text, "%.*f", decimals > 1 ? decimals : 1, v);
     }
+    strcpy(out, text);
 }
