@@ -11,8 +11,8 @@
  * starves. Inside a level the client that had the least work so far (by predicted cost, counted from when it
  * became active) is next; inside a client the lowest job, in a job the lowest page: documents finish one
  * after the other and the first page is out early. Page tasks are held back while the crop sheets in flight
- * fill the pixel budget, or while readers have plenty to do; those of a reader that no worker has are set
- * aside after the first few, so that they stand in nobody's way.
+ * fill the pixel budget, or while their reader has plenty to do; those are set aside when other readers are
+ * served, as are those of a reader that no worker has, so that they stand in nobody's way.
  *
  * Fencing. A lease is (task, epoch, attempt). The epoch is the broker's start, synced before anything is
  * sent; the attempt is generation << 8 | issue: the generation grows, synced, whenever a page or job is begun

@@ -130,6 +130,32 @@ class Tiny(Reading):
         self.assertEqual(fleet_processes("work.sock --name worker-1"), workers)
 
 
+    def test_two_readers(self):
+        """One fleet with two readers: a job that would take for ever does not keep the other's from its pages."""
+        self.add_tiny("endless")
+        fleet = Service(self, extra=["--models", self.models, "--reader", "tiny:1,fast:1", "--drain", "1"])
+        slow = fleet.cli("submit", DATA / "twenty.pdf", "--reader", "tiny", "--temperature", "0.6").stdout.split()[0].decode()
+        wait_until(lambda: json.loads(fleet.cli("status", slow, "--json").stdout)["regions"] > 0, "the first regions")
+        done = self.expect(fleet.cli("submit", KINDS / "note.png", "--reader", "fast", "--wait", "-o", self.dir / "next"), 0)
+        self.assertEqual(len(self.regions("note", "next")), 2, out_of(done))
+        self.assertEqual(json.loads(fleet.cli("status", slow, "--json").stdout)["state"], "running")
+        done = fleet.cli("submit", KINDS / "note.png", "--reader", "other")
+        self.assertIn("there are: ", done.stderr.decode())
+
+    def test_shared_weights(self):
+        """Workers map one copy of the weights: a second one adds little of its own."""
+        self.add_tiny("endless")
+        Service(self, workers=3, extra=["--models", self.models, "--reader", "tiny"])
+        workers = fleet_processes("work.sock --name worker-")
+        self.assertEqual(len(workers), 3)
+        weights = (self.dir / "models" / "tiny" / "model.pmw")
+        for pid in workers:
+            wait_until(lambda: str(weights) in pathlib.Path(f"/proc/{pid}/maps").read_text(), "the weights to be mapped")
+            for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+                if str(weights) in line:
+                    self.assertEqual(line.split()[1], "r--s", line)
+
+
 @unittest.skipUnless((SOURCE / "models" / "mini" / "pagemill.json").exists(), "models/mini is not there")
 class Mini(Reading):
     def test_reads_print(self):
