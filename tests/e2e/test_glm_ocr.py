@@ -108,7 +108,7 @@ class Tiny(Reading):
         """A job that would write for minutes ends at once, in the middle of a text; its worker lives and reads the next."""
         self.add_tiny("endless")
         fleet = Service(self, workers=1, extra=["--models", self.models, "--reader", "tiny"])
-        workers = fleet_processes("work.sock --name worker-1")
+        workers = fleet_processes(f"{fleet.run_dir}/work.sock --name worker-1")
         job = fleet.cli("submit", DATA / "twenty.pdf", "--reader", "tiny", "--temperature", "0.6", "--partial").stdout.split()[0].decode()
         watch = subprocess.Popen([BUILD / "pagemill", "watch", job, "--partial", "--json", "--socket", fleet.socket],
                                  stdout=subprocess.PIPE)
@@ -127,7 +127,7 @@ class Tiny(Reading):
         wait_until(lambda: b"cancelled" in fleet.cli("status", job).stdout, "the job to be cancelled", 20)
         done = fleet.cli("submit", KINDS / "note.png", "--reader", "tiny", "--max-tokens", 5, "--wait", "-o", self.dir / "next")
         self.assertEqual(len(self.regions("note", "next")), 2, out_of(done))
-        self.assertEqual(fleet_processes("work.sock --name worker-1"), workers)
+        self.assertEqual(fleet_processes(f"{fleet.run_dir}/work.sock --name worker-1"), workers)
 
 
     def test_two_readers(self):
@@ -145,8 +145,8 @@ class Tiny(Reading):
     def test_shared_weights(self):
         """Workers map one copy of the weights: a second one adds little of its own."""
         self.add_tiny("endless")
-        Service(self, workers=3, extra=["--models", self.models, "--reader", "tiny"])
-        workers = fleet_processes("work.sock --name worker-")
+        fleet = Service(self, workers=3, extra=["--models", self.models, "--reader", "tiny"])
+        workers = fleet_processes(f"{fleet.run_dir}/work.sock --name worker-")
         self.assertEqual(len(workers), 3)
         weights = (self.dir / "models" / "tiny" / "model.pmw")
         for pid in workers:

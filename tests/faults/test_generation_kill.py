@@ -1,4 +1,4 @@
-"""A worker killed in the middle of a text loses nothing: the result is that of an undisturbed run, byte for byte."""
+"""A worker or the broker killed in the middle of a text loses nothing: the result is that of an undisturbed run, byte for byte."""
 import json
 import os
 import pathlib
@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from fleet import BUILD, DATA, SOURCE, Case, Service, fleet_processes, out_of, run
+from fleet import BUILD, DATA, SOURCE, Case, Service, fleet_processes, out_of, run, wait_until
 
 KILLS = 3
 # Long texts, by chance: a text that repeats itself would be ended early.
@@ -16,7 +16,8 @@ OPTIONS = ["--reader", "tiny", "--temperature", "0.6", "--seed", "7", "--max-tok
 
 
 class Kill(Case):
-    def test_same_result(self):
+    def read_with_kills(self, process, kills):
+        """Reads twice, once in peace and once with so many kills of that process amid texts: the same bytes."""
         models = f"{self.dir / 'models'}:{SOURCE / 'models'}"
         subprocess.run([BUILD / "tests" / "tiny_checkpoint", "endless", self.dir / "source"], check=True)
         self.expect(run("model", "add", self.dir / "source", "--name", "tiny", "--models", models), 0)
@@ -37,19 +38,26 @@ class Kill(Case):
             event = json.loads(line)
             if event["event"] == "state" and event["state"] in ("done", "failed"):
                 break
-            if event["event"] != "partial" or len(killed) == KILLS:
+            if event["event"] != "partial" or len(killed) == kills:
                 continue
-            # A text is under way now, in a worker that has not been killed yet.
-            for pid in fleet_processes("work.sock --name worker-1"):
-                if pid not in killed:
+            # A text is under way now; the process is one of this fleet that has not been killed yet.
+            for pid, command in fleet_processes(str(fleet.run_dir)).items():
+                if process in command and pid not in killed:
                     os.kill(pid, signal.SIGKILL)
                     killed.add(pid)
         log = (self.dir / "up.log").read_text()
-        self.assertEqual(len(killed), KILLS, log)
-        self.assertEqual(log.count("worker-1 ended (killed by signal 9"), KILLS, log)
+        self.assertEqual(len(killed), kills, log)
+        self.assertEqual(log.count(f"{process} ended (killed by signal 9"), kills, log)
+        wait_until(lambda: b"done" in fleet.cli("status", job).stdout, "the job to be done")
         done = fleet.cli("result", job, "-o", self.dir / "killed")
         self.assertEqual(self.pages(self.dir / "killed", "twenty"), want, out_of(done))
         self.assertEqual(self.markdown(self.dir / "killed", "twenty"), self.markdown(self.dir / "calm", "twenty"))
+
+    def test_workers(self):
+        self.read_with_kills("worker-1", KILLS)
+
+    def test_broker(self):
+        self.read_with_kills("broker", 1)
 
 
 if __name__ == "__main__":
