@@ -178,7 +178,16 @@ static void test_refused_start_leaves_nothing(void **state)
     setenv("TMPDIR", temporary, 1);
     struct pm_private_config config = {.models = root, .log_path = "/nonexistent/log"};
     assert_int_equal(pm_private_start(&config, &fleet, &err), PM_ENOTFOUND);
+    assert_non_null(strstr(err.text, "`pagemill model add PATH --name fast` installs one"));
+    static const char model[] =
+        "{\"name\": \"fast\", \"family\": \"none\", \"region\": \"line\", \"tasks\": [\"text\"]}";
+    char *folder = pm_fs_join(root, "model"), *manifest = pm_fs_join(folder, "pagemill.json");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(pm_fs_write(manifest, model, strlen(model), false, &err), 0);
+    assert_int_equal(pm_private_start(&config, &fleet, &err), PM_ENOTFOUND);
     assert_non_null(strstr(err.text, "/nonexistent/log"));
+    free(manifest);
+    free(folder);
     assert_int_equal(rmdir(temporary), 0);
     free(temporary);
 }
