@@ -294,6 +294,9 @@ int pm_pack_need_vector(const struct pm_pack *pack, const char *name, uint64_t n
 
 /* ---- writer ---- */
 
+/* Written at multiples of it, so that the file lies in large pages of memory at once (pm_pack_open). */
+enum { CHUNK_BYTES = 2 << 20 };
+
 struct pm_pack_writer {
     char *path, *temporary;
     int fd;
@@ -302,16 +305,33 @@ struct pm_pack_writer {
     struct pm_hasher hasher;
     struct pm_buf entries, names;
     uint32_t count;
+    uint8_t *chunk; /* [CHUNK_BYTES]: what is not written yet */
+    size_t chunk_used;
 };
+
+static int flush(struct pm_pack_writer *w, struct pm_error *err)
+{
+    int rc = pm_fs_write_all(w->fd, w->chunk, w->chunk_used, err);
+    w->chunk_used = 0;
+    return rc ? pm_fail_prefix(err, "writing %s", w->temporary) : 0;
+}
 
 static int emit(struct pm_pack_writer *w, const void *data, size_t bytes, struct pm_error *err)
 {
-    int rc = pm_fs_write_all(w->fd, data, bytes, err);
-    if (rc)
-        return pm_fail_prefix(err, "writing %s", w->temporary);
+    const uint8_t *from = data;
     if (w->end >= DATA_OFFSET)
         pm_hasher_add(&w->hasher, data, bytes);
-    w->end += bytes;
+    while (bytes) {
+        size_t room = CHUNK_BYTES - w->chunk_used, n = bytes < room ? bytes : room;
+        memcpy(w->chunk + w->chunk_used, from, n);
+        w->chunk_used += n;
+        w->end += n;
+        from += n;
+        bytes -= n;
+        int rc = w->chunk_used == CHUNK_BYTES ? flush(w, err) : 0;
+        if (rc)
+            return rc;
+    }
     return 0;
 }
 
@@ -321,6 +341,7 @@ int pm_pack_writer_open(const char *path, struct pm_pack_writer **out, struct pm
     struct pm_pack_writer *w = pm_xalloc(sizeof *w);
     w->path = pm_xstrdup(path);
     w->temporary = pm_xprintf("%s.%ld.tmp", path, (long)getpid());
+    w->chunk = pm_xalloc(CHUNK_BYTES);
     pm_hasher_start(&w->hasher);
     w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     int rc =
@@ -407,13 +428,12 @@ int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struc
     pm_hasher_add(&index, w->entries.data, w->entries.size);
     pm_hasher_finish(&index, h + 64);
     rc = emit(w, w->entries.data, w->entries.size, err);
+    if (!rc)
+        rc = flush(w, err);
     if (rc)
         return rc;
     if (pwrite(w->fd, h, sizeof h, 0) != (ssize_t)sizeof h || fsync(w->fd) || rename(w->temporary, w->path))
         return pm_fail_errno(err, "cannot finish %s", w->path);
-    /* What was written in small pieces lies in small pages: readers get it anew, in large ones
-     * (pm_pack_open). */
-    (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
     free(w->temporary);
     w->temporary = NULL;
     return 0;
@@ -430,6 +450,7 @@ void pm_pack_writer_free(struct pm_pack_writer **writer)
         unlink(w->temporary);
     pm_buf_free(&w->entries);
     pm_buf_free(&w->names);
+    free(w->chunk);
     free(w->temporary);
     free(w->path);
     free(w);
