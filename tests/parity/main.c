@@ -14,7 +14,8 @@
 #include "tests/parity/golden.h"
 #include "tests/parity/parity.h"
 
-static const struct parity_kind *const kinds[] = {&parity_ppocr, &parity_engine, &parity_preprocess, &parity_tokenizer};
+static const struct parity_kind *const kinds[] = {&parity_ppocr, &parity_engine, &parity_preprocess,
+                                                  &parity_tokenizer};
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 static const char usage[] =
