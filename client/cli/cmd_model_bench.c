@@ -15,6 +15,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/locate.h"
 #include "engine/manifest.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "engine/vlm/decoder.h"
 
 enum {
@@ -302,7 +303,7 @@ static int bench_model(const struct pm_model_settings *s, const char *name, stru
     if (!rc)
         rc = pm_model_file(&m, "weights", &weights, err);
     if (!rc)
-        rc = pm_vlm_model_open(weights, &b->model, err);
+        rc = pm_glm_ocr_model_open(weights, &b->model, err);
     if (!rc)
         rc = set_up(b, threads, err);
     if (!rc)

@@ -317,7 +317,7 @@ static int verify_manifest(const char *dir)
     if (!rc && !strcmp(m.family, "glm_ocr")) {
         rc = pm_model_file(&m, "weights", &weights, &err);
         if (!rc)
-            rc = pm_vlm_model_open(weights, &model, &err);
+            rc = pm_glm_ocr_model_open(weights, &model, &err);
     }
     pm_vlm_model_close(&model);
     pm_model_manifest_free(&m);

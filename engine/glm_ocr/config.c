@@ -357,3 +357,8 @@ int pm_glm_ocr_config(const char *config_json, const char *generation_json, cons
     json_decref(preprocessor_root);
     return rc;
 }
+
+int pm_glm_ocr_model_open(const char *path, struct pm_vlm_model **out, struct pm_error *err)
+{
+    return pm_vlm_model_open(path, pm_glm_ocr_config, out, err);
+}

@@ -11,7 +11,7 @@
 #define PM_ENGINE_GLM_OCR_GLM_OCR_H
 
 #include "engine/reader.h"
-#include "engine/vlm/config.h"
+#include "engine/vlm/model.h"
 #include "engine/weights/weights.h"
 
 /* config_json, generation_json and preprocessor_json as the checkpoint has them (the last two may be NULL).
@@ -46,6 +46,9 @@ int pm_glm_ocr_pack(struct pm_weights *weights, const char *out_dir,
 /* The name that a source asks for: that of its pagemill.json, else its file or folder in small letters.
  * Caller frees. */
 int pm_glm_ocr_name(const char *source, char **name_out, struct pm_error *err);
+
+/* Opens a packed file that pm_glm_ocr_pack made. */
+int pm_glm_ocr_model_open(const char *path, struct pm_vlm_model **out, struct pm_error *err);
 
 extern const struct pm_reader_family pm_glm_ocr_reader;
 

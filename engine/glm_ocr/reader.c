@@ -173,7 +173,7 @@ static int open_files(struct state *s, const struct pm_model_manifest *model, st
     if (!rc)
         rc = pm_model_file(model, "tokenizer", &tokenizer, err);
     if (!rc)
-        rc = pm_vlm_model_open(weights, &s->model, err);
+        rc = pm_glm_ocr_model_open(weights, &s->model, err);
     if (!rc)
         rc = pm_tokenizer_open(tokenizer, &s->tokenizer, err);
     if (!rc)

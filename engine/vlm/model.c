@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "engine/glm_ocr/glm_ocr.h"
 
 /* One pass over the names of the model: what is bound, and the first thing that went wrong. */
 struct binder {
@@ -162,7 +161,8 @@ static char *member_text(const json_t *meta, const char *key)
     return json_is_object(member) ? json_dumps(member, JSON_COMPACT) : NULL;
 }
 
-static int read_meta(struct pm_vlm_model *model, const char *path, struct pm_error *err)
+static int read_meta(struct pm_vlm_model *model, const char *path, pm_vlm_config_reader *read_config,
+                     struct pm_error *err)
 {
     json_error_t problem;
     json_t *meta = json_loads(pm_pack_meta(model->pack), JSON_REJECT_DUPLICATES, &problem);
@@ -182,7 +182,7 @@ static int read_meta(struct pm_vlm_model *model, const char *path, struct pm_err
             path);
     } else {
         model->precision = strcmp(precision, "bf16") == 0 ? PM_PRECISION_BF16 : PM_PRECISION_F32;
-        rc = pm_glm_ocr_config(config, generation, preprocessor, &model->config, err);
+        rc = read_config(config, generation, preprocessor, &model->config, err);
         if (rc)
             pm_fail_prefix(err, "%s", path);
     }
@@ -216,13 +216,14 @@ static int check_config(const struct pm_vlm_config *c, const char *path, struct 
     return 0;
 }
 
-int pm_vlm_model_open(const char *path, struct pm_vlm_model **out, struct pm_error *err)
+int pm_vlm_model_open(const char *path, pm_vlm_config_reader *read_config, struct pm_vlm_model **out,
+                      struct pm_error *err)
 {
     *out = NULL;
     struct pm_vlm_model *model = pm_xalloc(sizeof *model);
     int rc = pm_pack_open(path, &model->pack, err);
     if (!rc)
-        rc = read_meta(model, path, err);
+        rc = read_meta(model, path, read_config, err);
     if (!rc)
         rc = check_config(&model->config, path, err);
     if (!rc) {

@@ -51,8 +51,15 @@ struct pm_vlm_model {
     size_t weight_bytes;
 };
 
-/* path: the packed file that pm_glm_ocr_pack made. */
-int pm_vlm_model_open(const char *path, struct pm_vlm_model **out, struct pm_error *err);
+/* How a family reads its configuration: texts of config.json, and of generation_config.json and
+ * preprocessor_config.json (NULL when there is none). */
+typedef int pm_vlm_config_reader(const char *config_json, const char *generation_json,
+                                 const char *preprocessor_json, struct pm_vlm_config *out,
+                                 struct pm_error *err);
+
+/* path: a packed file, made by the family that reads its configuration. */
+int pm_vlm_model_open(const char *path, pm_vlm_config_reader *read_config, struct pm_vlm_model **out,
+                      struct pm_error *err);
 void pm_vlm_model_close(struct pm_vlm_model **model);
 
 #endif

@@ -94,7 +94,7 @@ static int pack_model(struct engine_case *c, enum pm_precision precision, struct
     pm_weights_close(&weights);
     char *file = pm_fs_join(out, "model.pmw");
     if (rc == 0)
-        rc = pm_vlm_model_open(file, &c->model, err);
+        rc = pm_glm_ocr_model_open(file, &c->model, err);
     free(file);
     free(out);
     return rc;

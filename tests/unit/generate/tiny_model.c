@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/fs.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "base/mem.h"
 
 enum { ENDLESS_POSITIONS = 20000 };
@@ -287,7 +288,7 @@ void pm_tiny_open(struct pm_tiny *tiny, enum pm_precision precision)
     struct pm_error err;
     char *dir = pm_tiny_folder(tiny, precision);
     char *weights = pm_fs_join(dir, "model.pmw"), *tokenizer = pm_fs_join(dir, "tokenizer.json");
-    if (pm_vlm_model_open(weights, &tiny->model, &err) ||
+    if (pm_glm_ocr_model_open(weights, &tiny->model, &err) ||
         pm_tokenizer_open(tokenizer, &tiny->tokenizer, &err))
         fail_msg("%s", err.text);
     free(weights);

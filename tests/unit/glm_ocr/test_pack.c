@@ -198,7 +198,7 @@ static void check_values(const char *root, enum pm_precision precision, const ch
     assert_null(pm_pack_find(pk, EXTRA "embed_tokens.weight"));
     assert_null(pm_pack_find(pk, EXTRA "shared_head.head.weight"));
     pm_pack_free(&pk);
-    if (pm_vlm_model_open(p.file, &model, &err)) /* every tensor that the engine binds */
+    if (pm_glm_ocr_model_open(p.file, &model, &err)) /* every tensor that the engine binds */
         fail_msg("%s", err.text);
     assert_int_equal(model->precision, precision);
     assert_non_null(model->mtp);
@@ -224,7 +224,7 @@ static void open_variant(const char *root, const char *name, const struct tiny *
     struct pm_vlm_model *model;
     struct pm_error err;
     tiny_write(p.source, tiny);
-    if (pack(p.source, p.out, PM_PRECISION_BF16, &err) || pm_vlm_model_open(p.file, &model, &err) ||
+    if (pack(p.source, p.out, PM_PRECISION_BF16, &err) || pm_glm_ocr_model_open(p.file, &model, &err) ||
         pm_pack_open(p.file, out, &err))
         fail_msg("%s", err.text);
     pm_vlm_model_close(&model);
@@ -459,7 +459,7 @@ static void test_mutants(void **state)
                 refused++;
                 continue;
             }
-            if (pm_vlm_model_open(p.file, &model, &err))
+            if (pm_glm_ocr_model_open(p.file, &model, &err))
                 fail_msg("packed and does not open: %s", err.text);
             pm_vlm_model_close(&model);
             assert_int_equal(pm_fs_remove_tree(p.out, NULL), 0);

@@ -183,7 +183,7 @@ struct pm_vlm_model *random_model_open(const char *dir, const struct random_size
     char *path = random_model_path(dir, sizes, precision);
     struct pm_vlm_model *model = NULL;
     struct pm_error err;
-    if (pm_vlm_model_open(path, &model, &err))
+    if (pm_glm_ocr_model_open(path, &model, &err))
         fail_msg("%s", err.text);
     free(path);
     return model;

@@ -15,6 +15,7 @@
 #include "engine/vlm/decoder.h"
 #include "engine/vlm/mtp.h"
 #include "tests/unit/base/folder.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "tests/unit/vlm/random_model.h"
 
 enum { MUTANTS = 80, /* of each part of each file */ SIDE_MAX_PX = 96, CHANGES_MAX = 3 };
@@ -154,7 +155,7 @@ static bool try_file(const char *path, const struct file *f)
     struct pm_vlm_model *m;
     struct pm_error err;
     assert_int_equal(pm_fs_write(path, f->bytes, f->size, false, NULL), 0);
-    int rc = pm_vlm_model_open(path, &m, &err);
+    int rc = pm_glm_ocr_model_open(path, &m, &err);
     if (rc) {
         assert_null(m);
         assert_true(rc == PM_EFORMAT || rc == PM_EUNSUPPORTED);
@@ -231,7 +232,7 @@ static void test_vectors(void **state)
         struct pm_vlm_model *m;
         struct pm_error err;
         put_value(from, to, names[i], values[i % 3]);
-        assert_int_equal(pm_vlm_model_open(to, &m, &err), PM_EFORMAT);
+        assert_int_equal(pm_glm_ocr_model_open(to, &m, &err), PM_EFORMAT);
         assert_null(m);
         if (!strstr(err.text, names[i]) || !strstr(err.text, "finite") || !strstr(err.text, to))
             fail_msg("\"%s\" does not name %s", err.text, names[i]);

@@ -10,6 +10,7 @@
 
 #include "engine/vlm/model.h"
 #include "tests/unit/base/folder.h"
+#include "engine/glm_ocr/glm_ocr.h"
 #include "tests/unit/vlm/random_model.h"
 
 static void test_bound(void **state)
@@ -67,7 +68,7 @@ static void refuse(const char *dir, const char *without, const char *meta, int c
     char *path = copy_pack(dir, without, meta);
     struct pm_vlm_model *model = (void *)dir;
     struct pm_error err;
-    assert_int_equal(pm_vlm_model_open(path, &model, &err), code);
+    assert_int_equal(pm_glm_ocr_model_open(path, &model, &err), code);
     assert_null(model);
     if (!strstr(err.text, why))
         fail_msg("\"%s\" does not say \"%s\"", err.text, why);
@@ -93,7 +94,7 @@ static void test_refused(void **state)
     refuse(*state, NULL, "{\"precision\":\"int3\",\"config\":{}}", PM_EFORMAT, "precision");
     refuse(*state, NULL, "{\"precision\":\"f32\",\"config\":{}}", PM_EFORMAT, "model_type");
     struct pm_vlm_model *model;
-    assert_int_equal(pm_vlm_model_open("/no/such/model.pmw", &model, NULL), PM_ENOTFOUND);
+    assert_int_equal(pm_glm_ocr_model_open("/no/such/model.pmw", &model, NULL), PM_ENOTFOUND);
 }
 
 /* The extra layer's table and head are the main ones when the pack has none of their own. */
@@ -101,12 +102,12 @@ static void test_shared(void **state)
 {
     char *path = copy_pack(*state, "model.language_model.layers.2.embed_tokens.weight", NULL);
     struct pm_vlm_model *m;
-    assert_int_equal(pm_vlm_model_open(path, &m, NULL), 0);
+    assert_int_equal(pm_glm_ocr_model_open(path, &m, NULL), 0);
     assert_ptr_equal(m->mtp->embed, m->embed);
     pm_vlm_model_close(&m);
     free(path);
     path = copy_pack(*state, "model.language_model.layers.2.shared_head.head.weight", NULL);
-    assert_int_equal(pm_vlm_model_open(path, &m, NULL), 0);
+    assert_int_equal(pm_glm_ocr_model_open(path, &m, NULL), 0);
     assert_ptr_equal(m->mtp->head.panels, m->head.panels);
     pm_vlm_model_close(&m);
     free(path);
