@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "engine/kernels/bf16.h"
 #include "engine/weights/half.h"
 
 #define HEADER_LIMIT_BYTES ((uint64_t)64 << 20)
@@ -213,7 +214,7 @@ static float element_to_float(const struct pm_tensor *t, uint64_t i)
     memcpy(&h, t->data + 2 * i, sizeof h);
     if (t->dtype == PM_DTYPE_F16)
         return pm_half_to_float(h);
-    return pm_bf16_to_float(h);
+    return pm_bf16_to_f32(h);
 }
 
 int pm_safetensors_floats(const struct pm_safetensors *file, const char *name, int rank,

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/mem.h"
 #include "engine/manifest.h"
@@ -17,9 +16,8 @@ int pm_scratch_need(struct pm_scratch *s, size_t floats, struct pm_error *err)
     /* Whole huge pages: the maps are walked from end to end many times a picture. */
     size_t bytes = (floats * sizeof(float) + ((size_t)2 << 20) - 1) & ~(((size_t)2 << 20) - 1);
     void *p = NULL;
-    if (floats > SIZE_MAX / 8 || posix_memalign(&p, (size_t)2 << 20, bytes))
+    if (floats > SIZE_MAX / 8 || pm_alloc_array(bytes, 1, &p, NULL))
         return pm_fail(err, PM_ENOMEM, "cannot allocate %zu MB for a picture's maps", floats / (1 << 18));
-    madvise(p, bytes, MADV_HUGEPAGE);
     s->data = p;
     s->floats = bytes / sizeof(float);
     return 0;

@@ -18,14 +18,6 @@ static inline float pm_half_to_float(uint16_t half)
     return f;
 }
 
-static inline float pm_bf16_to_float(uint16_t upper)
-{
-    uint32_t bits = (uint32_t)upper << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 /* Weight files do not align their data. */
 static inline uint16_t pm_load_u16(const uint8_t *p)
 {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/kernels/bf16.h"
 #include "engine/weights/half.h"
 
 static void read_plain(const uint8_t *data, enum pm_dtype dtype, uint64_t first, uint64_t count, float *out)
@@ -17,7 +18,7 @@ static void read_plain(const uint8_t *data, enum pm_dtype dtype, uint64_t first,
         return;
     }
     for (uint64_t i = 0; i < count; i++)
-        out[i] = pm_bf16_to_float(pm_load_u16(p + 2 * i));
+        out[i] = pm_bf16_to_f32(pm_load_u16(p + 2 * i));
 }
 
 /* Value i of a row: bits i * bits .. of a little-endian stream. One value spans two bytes at most (8 bits).
