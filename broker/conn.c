@@ -245,7 +245,7 @@ void pm_refuse_stranger(struct pm_broker *b, int socket, const struct pm_message
                         const char *text)
 {
     struct pm_msg_refuse refuse = {.ref = ref, .code = pm_err_name(code), .text = text};
-    struct pm_header h = {.proto = PM_PROTO_MAX, .type = PM_MSG_REFUSE, .seq = 1, .epoch = b->epoch};
+    struct pm_header h = {.proto = PM_PROTO_MIN, .type = PM_MSG_REFUSE, .seq = 1, .epoch = b->epoch};
     /* Nobody to keep it for: when it does not fit the stranger asks again. */
     (void)pm_message_send(b->sockets[socket], m->route, m->route_bytes, &h, &refuse, NULL, 0, NULL);
 }

@@ -10,7 +10,7 @@
 #include "proto/record.h"
 
 #define PM_PROTO_MIN 1u
-#define PM_PROTO_MAX 1u
+#define PM_PROTO_MAX 2u /* 2: SEEN and KNOWN */
 
 enum pm_msg_type {
     /* any -> broker, broker -> any */
@@ -29,6 +29,8 @@ enum pm_msg_type {
     PM_MSG_RESULT_ACK = 15,
     PM_MSG_REVOKE = 16, /* broker -> peer: stop this task, its result is no longer wanted */
     PM_MSG_DRAIN = 17,  /* broker -> peer: take no more, finish, say goodbye */
+    PM_MSG_SEEN = 18,   /* layoutd -> broker: has this page been read before? */
+    PM_MSG_KNOWN = 19,  /* the answer */
     /* clients */
     PM_MSG_SUBMIT = 30,
     PM_MSG_ACCEPTED = 31,
@@ -72,6 +74,10 @@ enum {
     PM_LIMIT_HELD = 4096, /* leases of one peer */
     PM_LIMIT_PEERS = 4096,
     PM_LIMIT_INNER_RECORD = 3 << 20, /* a record inside a record: manifest, region_text */
+    PM_LIMIT_PHASES = 16,
+    PM_LIMIT_JOB_ATTEMPTS = 1000,
+    PM_LIMIT_LATENCIES = 64,
+    PM_FINGERPRINT_CHARS = 64, /* of a page: lower-case hex of a BLAKE2b-256 */
 };
 
 enum pm_role { PM_ROLE_CLIENT = 1, PM_ROLE_LAYOUTD, PM_ROLE_WORKER, PM_ROLE_COLLECTOR, PM_ROLE_SUPERVISOR };
@@ -150,6 +156,7 @@ struct pm_options {    /* of a job; travels in every lease */
     uint64_t seed;             /* of the choices at a temperature */
     const char *whole;         /* "text", "table", "formula": each page is one region; "": laid out */
     uint32_t region_timeout_s; /* most time for one region; 0: the fleet's */
+    bool again;                /* read anew what was read before: no earlier job or page stands for it */
 };
 struct pm_msg_lease {
     uint64_t task, epoch, job;
@@ -161,6 +168,9 @@ struct pm_msg_lease {
     const char *input;    /* blob: page record (assemble-page) */
     const char *sheet;    /* blob: crop sheet (region, assemble-page) */
     struct pm_options options;
+    /* Region leases of a worker on another host bring their crop as payload: an LZ4 block of
+     * crop_raw_bytes = crop_width * crop_height * crop_channels bytes when unpacked, rows without padding. */
+    uint32_t crop_width, crop_height, crop_channels, crop_task, crop_raw_bytes;
     /* payload: assemble-page: msgpack array of encoded pm_region_text bins; assemble-document: pm_doc_pages
      * record */
 };
@@ -181,6 +191,10 @@ struct pm_msg_partial {
 struct pm_found_page { /* a child of open */
     uint32_t page;
     uint32_t width, height; /* px as it will be rendered: the broker's cost estimate */
+};
+struct pm_phase { /* where the time of a task went: "render", "layout", "vision", "prefill", "decode" */
+    const char *name;
+    uint64_t us;
 };
 struct pm_msg_result {
     uint64_t task, epoch;
@@ -206,6 +220,21 @@ struct pm_msg_result {
     /* region: encoded pm_region_text */
     struct pm_bytes text;
     uint64_t wait_us, run_us; /* where the time went, for the figures */
+    struct pm_phase *phases;  /* parts of run_us */
+    uint32_t phase_count;
+    uint64_t tokens;         /* region: written by a reader that writes token by token */
+    const char *fingerprint; /* page: what its text depends on, all hashed; "" when not asked */
+    bool is_known;           /* page: the broker knew the fingerprint, nothing was laid out */
+};
+struct pm_msg_seen {
+    uint64_t task;
+    uint32_t attempt;
+    const char *fingerprint;
+};
+struct pm_msg_known {
+    uint64_t task;
+    uint32_t attempt;
+    bool is_known; /* a result with is_known will be taken */
 };
 struct pm_msg_result_ack {
     uint64_t task;
@@ -226,8 +255,9 @@ struct pm_msg_submit {
     const char *source; /* blob already in the store (synced) */
     uint64_t source_bytes;
     struct pm_options options;
-    uint32_t priority; /* 0 (background) .. 4 (interactive); 2 is normal */
-    const char *batch; /* groups jobs of one command */
+    uint32_t priority;   /* 0 (background) .. 4 (interactive); 2 is normal */
+    const char *batch;   /* groups jobs of one command */
+    uint32_t deadline_s; /* the job fails when it has not ended so long after it was accepted; 0: none */
 };
 struct pm_msg_accepted {
     uint64_t ref, job;
@@ -242,6 +272,18 @@ struct pm_page_error {
     const char *code, *text;
     uint32_t attempts;
 };
+struct pm_attempt { /* one that failed */
+    uint32_t page, region, kind;
+    uint32_t attempt;  /* the lease's */
+    const char *cause; /* "crash", "killed", "timeout", "input", "resources", "lost-input", "other" */
+    const char *code, *text;
+    const char *peer, *version; /* who worked on it */
+    int64_t wall_us;
+};
+struct pm_stage { /* a kind of task, over the job so far */
+    const char *kind;
+    uint64_t done, wait_us, run_us; /* sums: ready to lease, lease to result */
+};
 struct pm_job_info {
     uint64_t job;
     const char *name, *client, *batch, *key;
@@ -255,6 +297,15 @@ struct pm_job_info {
     const char *stem, *reader;
     struct pm_page_error *errors; /* STATUS only; at most 1000 */
     uint32_t error_count;
+    struct pm_attempt *attempts; /* STATUS only; the last 1000 */
+    uint32_t attempt_count;
+    struct pm_stage *stages; /* STATUS only, jobs that ran under this broker */
+    uint32_t stage_count;
+    int64_t opened_wall_us, first_page_wall_us; /* 0: not yet */
+    int64_t deadline_wall_us;                   /* 0: none */
+    uint64_t eta_us;                            /* until its end at the present rate; 0: unknown */
+    uint32_t pages_known;                       /* of pages_done: taken from an earlier reading */
+    uint64_t tokens;
 };
 struct pm_msg_list {
     uint64_t ref;
@@ -271,7 +322,7 @@ struct pm_msg_jobs {
 };
 struct pm_msg_job_ref { /* STATUS, CANCEL, RETRY, FORGET, FETCH */
     uint64_t ref, job;
-    const char *batch; /* CANCEL: instead of job, all jobs of a batch */
+    const char *batch; /* CANCEL, RETRY: instead of job, all jobs of a batch */
 };
 struct pm_msg_job {
     uint64_t ref;
@@ -314,13 +365,25 @@ struct pm_peer_info {
     uint64_t done, failed;
     uint64_t busy_us; /* sum of run_us */
     uint64_t up_us;
-    uint64_t silent_us; /* since its last message */
+    uint64_t silent_us;       /* since its last message */
+    const char *host, *state; /* "idle", "busy", "alone" (runs a suspect), "stalled", "away", "draining" */
+    const char **readers;     /* workers */
+    uint32_t reader_count;
+    uint64_t rss_bytes;     /* processes of this host; 0: unknown */
+    uint64_t task, task_us; /* its oldest lease and the age of that; 0: none */
+    uint64_t tokens;
 };
 struct pm_queue_info {
     const char *kind;
     uint64_t queued, leased;
     uint64_t oldest_us; /* age of the oldest queued task */
     uint64_t done, failed, retried;
+    const char *reader; /* kind region: one entry a reader; "" for the others */
+};
+struct pm_latency {    /* of what happened since the start: a histogram in short */
+    const char *name;  /* "wait", "run", "hop", "sync", "phase" */
+    const char *label; /* kind of task, name of a phase, or "" */
+    uint64_t count, sum_us, p50_us, p99_us, max_us;
 };
 struct pm_counter {
     const char *name; /* every refusal, retry, fence, drop has one */
@@ -339,6 +402,11 @@ struct pm_msg_fleet { /* answer to STATS */
     uint64_t pages_done, regions_done;
     uint64_t pixel_bytes, pixel_budget_bytes, disk_bytes_free;
     bool is_draining;
+    struct pm_latency *latencies;
+    uint32_t latency_count;
+    uint64_t tokens, rss_bytes,
+        state_bytes;  /* of the broker: its memory, and what its state directory holds */
+    uint64_t clients; /* connected */
 };
 struct pm_msg_stats {
     uint64_t ref;

@@ -2,7 +2,8 @@
 #include "proto/schema_tables.h"
 
 #define VERSION   100u
-#define BLOB_SIZE 65u /* a blob key without NUL */
+#define VERSION_2 101u /* since protocol 2 */
+#define BLOB_SIZE 65u  /* a blob key without NUL */
 
 #define T struct pm_msg_submit
 static const struct pm_field submit_rows[] = {
@@ -14,9 +15,11 @@ static const struct pm_field submit_rows[] = {
     PM_ROW_REC(T, options, struct pm_options, &pm_schema_options, false, "how to read it"),
     PM_ROW_MAX(T, priority, 4, false, "0 background .. 4 interactive; 2 is normal"),
     PM_ROW_STR(T, batch, PM_LIMIT_NAME, false, "groups the jobs of one command"),
+    PM_ROW_U32(T, deadline_s, false, "the job fails when it has not ended by then; 0: none"),
 };
 #undef T
-const struct pm_schema pm_schema_submit = PM_SCHEMA_OF("SUBMIT", VERSION, struct pm_msg_submit, submit_rows);
+const struct pm_schema pm_schema_submit =
+    PM_SCHEMA_OF("SUBMIT", VERSION_2, struct pm_msg_submit, submit_rows);
 
 #define T struct pm_msg_accepted
 static const struct pm_field accepted_rows[] = {
@@ -39,6 +42,32 @@ static const struct pm_field page_error_rows[] = {
 #undef T
 static const struct pm_schema page_error =
     PM_SCHEMA_OF("page_error", VERSION, struct pm_page_error, page_error_rows);
+
+#define T struct pm_attempt
+static const struct pm_field attempt_rows[] = {
+    PM_ROW_U32(T, page, false, "page number from 1; 0: the document"),
+    PM_ROW_U32(T, region, false, "crop + 1; 0: the page itself"),
+    PM_ROW_MAX(T, kind, PM_KIND_ASSEMBLE_DOC, false, "kind of the task"),
+    PM_ROW_U32(T, attempt, false, "of the lease"),
+    PM_ROW_STR(T, cause, PM_LIMIT_NAME, false, "crash, killed, timeout, input, resources, lost-input, other"),
+    PM_ROW_STR(T, code, PM_LIMIT_NAME, false, "error name"),
+    PM_ROW_STR(T, text, PM_LIMIT_ERROR_TEXT, false, "what went wrong, for people"),
+    PM_ROW_STR(T, peer, PM_LIMIT_NAME, false, "who worked on it"),
+    PM_ROW_STR(T, version, PM_LIMIT_NAME, false, "of its program"),
+    PM_ROW_I64(T, wall_us, false, "microseconds since 1970"),
+};
+#undef T
+static const struct pm_schema attempt = PM_SCHEMA_OF("attempt", VERSION, struct pm_attempt, attempt_rows);
+
+#define T struct pm_stage
+static const struct pm_field stage_rows[] = {
+    PM_ROW_STR(T, kind, PM_LIMIT_NAME, true, "kind of the tasks"),
+    PM_ROW_U64(T, done, false, "how many ended well"),
+    PM_ROW_U64(T, wait_us, false, "sum of ready to lease"),
+    PM_ROW_U64(T, run_us, false, "sum of lease to result"),
+};
+#undef T
+static const struct pm_schema stage = PM_SCHEMA_OF("stage", VERSION, struct pm_stage, stage_rows);
 
 #define T struct pm_job_info
 static const struct pm_field job_info_rows[] = {
@@ -66,9 +95,20 @@ static const struct pm_field job_info_rows[] = {
     PM_ROW_STR(T, reader, PM_LIMIT_NAME, false, "reader asked for"),
     PM_ROW_RECS(T, errors, error_count, struct pm_page_error, &page_error, PM_LIMIT_JOB_ERRORS, false,
                 "STATUS only: pages and regions that failed"),
+    PM_ROW_RECS(T, attempts, attempt_count, struct pm_attempt, &attempt, PM_LIMIT_JOB_ATTEMPTS, false,
+                "STATUS only: attempts that failed, the last ones"),
+    PM_ROW_RECS(T, stages, stage_count, struct pm_stage, &stage, 16, false,
+                "STATUS only: where the time went, by kind of task"),
+    PM_ROW_I64(T, opened_wall_us, false, "pages are known; 0: not yet"),
+    PM_ROW_I64(T, first_page_wall_us, false, "first page done; 0: not yet"),
+    PM_ROW_I64(T, deadline_wall_us, false, "0: none"),
+    PM_ROW_U64(T, eta_us, false, "until its end at the present rate; 0: unknown"),
+    PM_ROW_U32(T, pages_known, false, "of pages_done: taken from an earlier reading"),
+    PM_ROW_U64(T, tokens, false, "written by its reader"),
 };
 #undef T
-static const struct pm_schema job_info = PM_SCHEMA_OF("job_info", VERSION, struct pm_job_info, job_info_rows);
+static const struct pm_schema job_info =
+    PM_SCHEMA_OF("job_info", VERSION_2, struct pm_job_info, job_info_rows);
 
 #define T struct pm_msg_list
 static const struct pm_field list_rows[] = {
@@ -88,13 +128,13 @@ static const struct pm_field jobs_rows[] = {
     PM_ROW_BOOL(T, has_more, false, "older ones exist"),
 };
 #undef T
-const struct pm_schema pm_schema_jobs = PM_SCHEMA_OF("JOBS", VERSION, struct pm_msg_jobs, jobs_rows);
+const struct pm_schema pm_schema_jobs = PM_SCHEMA_OF("JOBS", VERSION_2, struct pm_msg_jobs, jobs_rows);
 
 #define T struct pm_msg_job_ref
 static const struct pm_field job_ref_rows[] = {
     PM_ROW_U64(T, ref, true, "request number"),
     PM_ROW_U64(T, job, false, "job number"),
-    PM_ROW_STR(T, batch, PM_LIMIT_NAME, false, "CANCEL: all jobs of this batch instead of one"),
+    PM_ROW_STR(T, batch, PM_LIMIT_NAME, false, "CANCEL, RETRY: all jobs of this batch instead of one"),
 };
 #undef T
 const struct pm_schema pm_schema_status =
@@ -112,7 +152,7 @@ static const struct pm_field job_rows[] = {
     PM_ROW_REC(T, info, struct pm_job_info, &job_info, true, "the job"),
 };
 #undef T
-const struct pm_schema pm_schema_job = PM_SCHEMA_OF("JOB", VERSION, struct pm_msg_job, job_rows);
+const struct pm_schema pm_schema_job = PM_SCHEMA_OF("JOB", VERSION_2, struct pm_msg_job, job_rows);
 
 #define T struct pm_msg_done
 static const struct pm_field done_rows[] = {
@@ -143,7 +183,7 @@ static const struct pm_field event_rows[] = {
     PM_ROW_REC(T, info, struct pm_job_info, &job_info, false, "the job as it is now"),
 };
 #undef T
-const struct pm_schema pm_schema_event = PM_SCHEMA_OF("EVENT", VERSION, struct pm_msg_event, event_rows);
+const struct pm_schema pm_schema_event = PM_SCHEMA_OF("EVENT", VERSION_2, struct pm_msg_event, event_rows);
 
 #define T struct pm_msg_manifest
 static const struct pm_field manifest_rows[] = {
@@ -175,10 +215,17 @@ static const struct pm_field peer_info_rows[] = {
     PM_ROW_U64(T, busy_us, false, "sum of run_us"),
     PM_ROW_U64(T, up_us, false, "since its HELLO"),
     PM_ROW_U64(T, silent_us, false, "since its last message"),
+    PM_ROW_STR(T, host, PM_LIMIT_NAME, false, "host id"),
+    PM_ROW_STR(T, state, PM_LIMIT_NAME, false, "idle, busy, alone, stalled, away, draining"),
+    PM_ROW_STRS(T, readers, reader_count, 64, false, "workers: readers served"),
+    PM_ROW_U64(T, rss_bytes, false, "its memory; 0: unknown"),
+    PM_ROW_U64(T, task, false, "its oldest lease"),
+    PM_ROW_U64(T, task_us, false, "age of that"),
+    PM_ROW_U64(T, tokens, false, "written so far"),
 };
 #undef T
 static const struct pm_schema peer_info =
-    PM_SCHEMA_OF("peer_info", VERSION, struct pm_peer_info, peer_info_rows);
+    PM_SCHEMA_OF("peer_info", VERSION_2, struct pm_peer_info, peer_info_rows);
 
 #define T struct pm_queue_info
 static const struct pm_field queue_info_rows[] = {
@@ -189,10 +236,24 @@ static const struct pm_field queue_info_rows[] = {
     PM_ROW_U64(T, done, false, "since the start"),
     PM_ROW_U64(T, failed, false, "since the start, for good"),
     PM_ROW_U64(T, retried, false, "since the start"),
+    PM_ROW_STR(T, reader, PM_LIMIT_NAME, false, "region queues: of which reader"),
 };
 #undef T
 static const struct pm_schema queue_info =
-    PM_SCHEMA_OF("queue_info", VERSION, struct pm_queue_info, queue_info_rows);
+    PM_SCHEMA_OF("queue_info", VERSION_2, struct pm_queue_info, queue_info_rows);
+
+#define T struct pm_latency
+static const struct pm_field latency_rows[] = {
+    PM_ROW_STR(T, name, PM_LIMIT_NAME, true, "wait, run, hop, sync, phase"),
+    PM_ROW_STR(T, label, PM_LIMIT_NAME, false, "kind of task or name of a phase"),
+    PM_ROW_U64(T, count, false, "since the start"),
+    PM_ROW_U64(T, sum_us, false, ""),
+    PM_ROW_U64(T, p50_us, false, "half of them took at most this"),
+    PM_ROW_U64(T, p99_us, false, "99 of 100 took at most this"),
+    PM_ROW_U64(T, max_us, false, "the longest"),
+};
+#undef T
+static const struct pm_schema latency = PM_SCHEMA_OF("latency", VERSION, struct pm_latency, latency_rows);
 
 #define T struct pm_counter
 static const struct pm_field counter_rows[] = {
@@ -224,9 +285,15 @@ static const struct pm_field fleet_rows[] = {
     PM_ROW_U64(T, pixel_budget_bytes, false, "how many may be"),
     PM_ROW_U64(T, disk_bytes_free, false, "on the disk of durable blobs"),
     PM_ROW_BOOL(T, is_draining, false, "takes no more jobs"),
+    PM_ROW_RECS(T, latencies, latency_count, struct pm_latency, &latency, PM_LIMIT_LATENCIES, false,
+                "how long things took"),
+    PM_ROW_U64(T, tokens, false, "written since the start"),
+    PM_ROW_U64(T, rss_bytes, false, "memory of the broker"),
+    PM_ROW_U64(T, state_bytes, false, "what its journal and blobs take on disk"),
+    PM_ROW_U64(T, clients, false, "connected"),
 };
 #undef T
-const struct pm_schema pm_schema_fleet = PM_SCHEMA_OF("FLEET", VERSION, struct pm_msg_fleet, fleet_rows);
+const struct pm_schema pm_schema_fleet = PM_SCHEMA_OF("FLEET", VERSION_2, struct pm_msg_fleet, fleet_rows);
 
 #define T struct pm_msg_shutdown
 static const struct pm_field shutdown_rows[] = {

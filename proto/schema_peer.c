@@ -3,7 +3,8 @@
 #include "proto/schema_tables.h"
 
 #define VERSION   100u
-#define BLOB_SIZE 65u /* a blob key without NUL */
+#define VERSION_2 101u /* since protocol 2 */
+#define BLOB_SIZE 65u  /* a blob key without NUL */
 
 #define T struct pm_held
 static const struct pm_field held_rows[] = {
@@ -101,9 +102,11 @@ static const struct pm_field options_rows[] = {
     PM_ROW_STR(T, whole, PM_LIMIT_NAME, false,
                "text, table, formula: each page is one region; empty: laid out"),
     PM_ROW_U32(T, region_timeout_s, false, "most time for one region; 0: the fleet's"),
+    PM_ROW_BOOL(T, again, false, "no earlier job or page stands for this one"),
 };
 #undef T
-const struct pm_schema pm_schema_options = PM_SCHEMA_OF("options", VERSION, struct pm_options, options_rows);
+const struct pm_schema pm_schema_options =
+    PM_SCHEMA_OF("options", VERSION_2, struct pm_options, options_rows);
 
 #define T struct pm_msg_lease
 static const struct pm_field lease_rows[] = {
@@ -120,9 +123,15 @@ static const struct pm_field lease_rows[] = {
     PM_ROW_STR(T, input, BLOB_SIZE, false, "blob of the page record (assemble-page)"),
     PM_ROW_STR(T, sheet, BLOB_SIZE, false, "blob of the crop sheet (region, assemble-page)"),
     PM_ROW_REC(T, options, struct pm_options, &pm_schema_options, false, "options of the job"),
+    PM_ROW_MAX(T, crop_width, 65535, false,
+               "region, worker on another host: pixels of the crop in the payload"),
+    PM_ROW_MAX(T, crop_height, 65535, false, "rows of it"),
+    PM_ROW_MAX(T, crop_channels, 3, false, "1 grey, 3 RGB"),
+    PM_ROW_MAX(T, crop_task, 255, false, "what is to be read in it"),
+    PM_ROW_U32(T, crop_raw_bytes, false, "size of the payload when unpacked"),
 };
 #undef T
-const struct pm_schema pm_schema_lease = PM_SCHEMA_OF("LEASE", VERSION, struct pm_msg_lease, lease_rows);
+const struct pm_schema pm_schema_lease = PM_SCHEMA_OF("LEASE", VERSION_2, struct pm_msg_lease, lease_rows);
 
 #define T struct pm_progress
 static const struct pm_field progress_rows[] = {
@@ -161,6 +170,14 @@ static const struct pm_field found_page_rows[] = {
 static const struct pm_schema found_page =
     PM_SCHEMA_OF("found_page", VERSION, struct pm_found_page, found_page_rows);
 
+#define T struct pm_phase
+static const struct pm_field phase_rows[] = {
+    PM_ROW_STR(T, name, PM_LIMIT_NAME, true, "render, layout, vision, prefill, decode and so on"),
+    PM_ROW_U64(T, us, false, "time in it"),
+};
+#undef T
+static const struct pm_schema phase = PM_SCHEMA_OF("phase", VERSION, struct pm_phase, phase_rows);
+
 #define T struct pm_msg_result
 static const struct pm_field result_rows[] = {
     PM_ROW_U64(T, task, true, "task number"),
@@ -184,9 +201,15 @@ static const struct pm_field result_rows[] = {
     PM_ROW_BIN(T, text, PM_LIMIT_INNER_RECORD, false, "region: encoded region_text record"),
     PM_ROW_U64(T, wait_us, false, "time between receipt and start"),
     PM_ROW_U64(T, run_us, false, "time of the work itself"),
+    PM_ROW_RECS(T, phases, phase_count, struct pm_phase, &phase, PM_LIMIT_PHASES, false, "parts of run_us"),
+    PM_ROW_U64(T, tokens, false, "region: tokens written"),
+    PM_ROW_STR(T, fingerprint, PM_FINGERPRINT_CHARS, false,
+               "page: hash of all that its text depends on; empty: it is not to be remembered"),
+    PM_ROW_BOOL(T, is_known, false, "page: the broker knew the fingerprint, nothing was laid out"),
 };
 #undef T
-const struct pm_schema pm_schema_result = PM_SCHEMA_OF("RESULT", VERSION, struct pm_msg_result, result_rows);
+const struct pm_schema pm_schema_result =
+    PM_SCHEMA_OF("RESULT", VERSION_2, struct pm_msg_result, result_rows);
 
 #define T struct pm_msg_result_ack
 static const struct pm_field result_ack_rows[] = {
@@ -212,3 +235,21 @@ struct drain {
     char unused;
 };
 const struct pm_schema pm_schema_drain = {.name = "DRAIN", .version = VERSION, .size = sizeof(struct drain)};
+
+#define T struct pm_msg_seen
+static const struct pm_field seen_rows[] = {
+    PM_ROW_U64(T, task, true, "page task"),
+    PM_ROW_U32(T, attempt, true, "attempt of the lease"),
+    PM_ROW_STR(T, fingerprint, PM_FINGERPRINT_CHARS, true, "64 hex digits"),
+};
+#undef T
+const struct pm_schema pm_schema_seen = PM_SCHEMA_OF("SEEN", VERSION, struct pm_msg_seen, seen_rows);
+
+#define T struct pm_msg_known
+static const struct pm_field known_rows[] = {
+    PM_ROW_U64(T, task, true, "page task"),
+    PM_ROW_U32(T, attempt, true, "attempt of the lease"),
+    PM_ROW_BOOL(T, is_known, false, "a result with is_known will be taken"),
+};
+#undef T
+const struct pm_schema pm_schema_known = PM_SCHEMA_OF("KNOWN", VERSION, struct pm_msg_known, known_rows);
