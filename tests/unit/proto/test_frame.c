@@ -82,7 +82,7 @@ static void send_raw(struct pair *p, size_t count, const struct pm_bytes *frames
 static void header_is_laid_out_as_drawn(void **state)
 {
     (void)state;
-    static const uint8_t expected[16] = {'P',  'M',  1,    11,   0x04, 0x03, 0x02, 0x01,
+    static const uint8_t expected[16] = {'P',  'M',  2,    11,   0x04, 0x03, 0x02, 0x01,
                                          0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
     uint8_t out[PM_FRAME_HEADER_BYTES];
     struct pm_header h = header_of(PM_MSG_LEASE), back;
