@@ -14,8 +14,7 @@
 #include "base/mem.h"
 #include "engine/kernels/kernels.h"
 
-enum { HEADER_BYTES = 128, ENTRY_BYTES = 128, DATA_OFFSET = 4096, NAME_LIMIT = 4096 };
-static const char magic[8] = {'P', 'M', 'W', 'E', 'I', 'G', 'H', 'T'};
+enum { ENTRY_BYTES = 128, DATA_OFFSET = 4096, NAME_LIMIT = 4096, MAGIC_BYTES = 8 };
 
 struct pm_pack {
     char *name; /* for messages */
@@ -88,9 +87,9 @@ struct header {
 static int read_header(const struct pm_pack *p, const uint8_t *d, size_t bytes, struct header *h,
                        struct pm_error *err)
 {
-    if (bytes < DATA_OFFSET || memcmp(d, magic, sizeof magic))
+    if (bytes < DATA_OFFSET || memcmp(d, PM_PACK_MAGIC, MAGIC_BYTES))
         return bad(p, err, "it does not begin like one");
-    if (get_le(d + 8, 4) != PM_PACK_VERSION || get_le(d + 12, 4) != HEADER_BYTES)
+    if (get_le(d + 8, 4) != PM_PACK_VERSION || get_le(d + 12, 4) != PM_PACK_HEADER_BYTES)
         return pm_fail(err, PM_EFORMAT,
                        "%s: weight file version %u; this program reads version %d: pack it again", p->name,
                        (unsigned)get_le(d + 8, 4), PM_PACK_VERSION);
@@ -104,7 +103,7 @@ static int read_header(const struct pm_pack *p, const uint8_t *d, size_t bytes, 
     h->names_bytes = (uint32_t)get_le(d + 52, 4);
     h->meta_bytes = (uint32_t)get_le(d + 56, 4);
     if (h->index_offset > bytes || h->index_bytes != bytes - h->index_offset ||
-        h->data_offset > h->index_offset || h->data_offset < HEADER_BYTES)
+        h->data_offset > h->index_offset || h->data_offset < PM_PACK_HEADER_BYTES)
         return bad(p, err, "its parts do not fit into the file");
     if (h->index_bytes != (uint64_t)h->count * ENTRY_BYTES + h->names_bytes + h->meta_bytes)
         return bad(p, err, "its index has another size than it says");
@@ -400,7 +399,7 @@ int pm_pack_writer_add(struct pm_pack_writer *w, const char *name, enum pm_dtype
 
 int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struct pm_error *err)
 {
-    uint8_t h[HEADER_BYTES] = {0};
+    uint8_t h[PM_PACK_HEADER_BYTES] = {0};
     static const uint8_t zeros[PM_PACK_ALIGN];
     PM_ASSERT(!w->missing);
     int rc = emit(w, zeros, (size_t)(-w->end % PM_PACK_ALIGN), err);
@@ -412,9 +411,9 @@ int pm_pack_writer_finish(struct pm_pack_writer *w, const char *meta_json, struc
     size_t meta_bytes = meta_json ? strlen(meta_json) : 0, names_bytes = w->names.size;
     pm_buf_append(&w->entries, w->names.data, names_bytes);
     pm_buf_append(&w->entries, meta_json ? meta_json : "", meta_bytes);
-    memcpy(h, magic, sizeof magic);
+    memcpy(h, PM_PACK_MAGIC, MAGIC_BYTES);
     put_le(h + 8, 4, PM_PACK_VERSION);
-    put_le(h + 12, 4, HEADER_BYTES);
+    put_le(h + 12, 4, PM_PACK_HEADER_BYTES);
     put_le(h + 16, 8, index_offset + w->entries.size);
     put_le(h + 24, 8, index_offset);
     put_le(h + 32, 8, w->entries.size);

@@ -46,7 +46,8 @@
 #include "base/error.h"
 #include "engine/tensor.h"
 
-enum { PM_PACK_VERSION = 1, PM_PACK_ALIGN = 64 };
+enum { PM_PACK_VERSION = 1, PM_PACK_ALIGN = 64, PM_PACK_HEADER_BYTES = 128 };
+#define PM_PACK_MAGIC "PMWEIGHT" /* 8 bytes, no NUL in the file */
 
 /* How a tensor's values lie. Stored in files: never renumber. */
 enum pm_layout {

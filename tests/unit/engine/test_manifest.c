@@ -11,7 +11,8 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
-#include "engine/manifest.h"
+#include "engine/identity.h"
+#include "engine/pack.h"
 #include "tests/unit/base/folder.h"
 
 #define HEAD "{\"name\":\"%s\",\"family\":\"f\",\"region\":\"block\",\"tasks\":[\"table\"]"
@@ -122,12 +123,75 @@ static void test_search_path(void **state)
     free(installed);
 }
 
+static void identity_of(const char *dir, char out[PM_HASH_HEX + 1])
+{
+    struct pm_model_manifest m;
+    struct pm_error err;
+    assert_int_equal(pm_model_manifest_read(dir, &m, &err), 0);
+    if (pm_model_identity(&m, out, &err))
+        fail_msg("%s", err.text);
+    pm_model_manifest_free(&m);
+}
+
+static void write_at(const char *dir, const char *name, const void *bytes, size_t count)
+{
+    char *path = pm_fs_join(dir, name);
+    assert_int_equal(pm_fs_write(path, bytes, count, false, NULL), 0);
+    free(path);
+}
+
+/* Equal folders are equal; a changed side file, manifest or checksum of weights is another model. */
+static void test_identity(void **state)
+{
+    static const char files[] = HEAD ",\"files\":{\"weights\":\"w.pmw\",\"words\":\"words.txt\"}}";
+    uint8_t weights[PM_PACK_HEADER_BYTES + 8] = PM_PACK_MAGIC;
+    char *a = pm_fs_join(*state, "a"), *b = pm_fs_join(*state, "b"), first[PM_HASH_HEX + 1],
+         other[PM_HASH_HEX + 1];
+    const char *const dirs[] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        put(*state, i ? "b" : "a", pm_xprintf(files, "x"));
+        write_at(dirs[i], "w.pmw", weights, sizeof weights);
+        write_at(dirs[i], "words.txt", "one two", 7);
+    }
+    identity_of(a, first);
+    assert_int_equal(strlen(first), PM_HASH_HEX);
+    identity_of(b, other);
+    assert_string_equal(first, other);
+    weights[PM_PACK_HEADER_BYTES] = 1; /* data: its checksum in the header stands for it */
+    write_at(b, "w.pmw", weights, sizeof weights);
+    identity_of(b, other);
+    assert_string_equal(first, other);
+    weights[100] = 1;
+    write_at(b, "w.pmw", weights, sizeof weights);
+    identity_of(b, other);
+    assert_string_not_equal(first, other);
+    weights[100] = 0;
+    write_at(b, "w.pmw", weights, sizeof weights);
+    write_at(b, "words.txt", "one tow", 7);
+    identity_of(b, other);
+    assert_string_not_equal(first, other);
+    write_at(b, "words.txt", "one two", 7);
+    put(*state, "b", pm_xprintf(files, "y"));
+    identity_of(b, other);
+    assert_string_not_equal(first, other);
+    struct pm_model_manifest m;
+    struct pm_error err;
+    put(*state, "b", pm_xprintf(HEAD ",\"files\":{\"weights\":\"gone\"}}", "x"));
+    assert_int_equal(pm_model_manifest_read(b, &m, &err), 0);
+    assert_int_equal(pm_model_identity(&m, other, &err), PM_ENOTFOUND);
+    assert_non_null(strstr(err.text, "b/gone"));
+    pm_model_manifest_free(&m);
+    free(a);
+    free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_list_and_find, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_search_path, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_files, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_identity, folder_make, folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
