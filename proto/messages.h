@@ -109,7 +109,9 @@ struct pm_msg_hello {
     uint32_t credit;      /* leases it takes at once */
     struct pm_held *held; /* after a reconnect */
     uint32_t held_count;
-    const char *client; /* clients: name for fair share and lists (default: user name) */
+    const char *client;  /* clients: name for fair share and lists (default: user name) */
+    const char **models; /* workers: identities of the readers' models, as many as readers, or none */
+    uint32_t model_count;
 };
 struct pm_msg_welcome {
     uint32_t proto;
@@ -171,6 +173,8 @@ struct pm_msg_lease {
     /* Region leases of a worker on another host bring their crop as payload: an LZ4 block of
      * crop_raw_bytes = crop_width * crop_height * crop_channels bytes when unpacked, rows without padding. */
     uint32_t crop_width, crop_height, crop_channels, crop_task, crop_raw_bytes;
+    const char *model; /* page: identity of the model that will read it; "" when its workers differ or are not
+                          here: then the page is not to be remembered */
     /* payload: assemble-page: msgpack array of encoded pm_region_text bins; assemble-document: pm_doc_pages
      * record */
 };

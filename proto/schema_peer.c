@@ -30,9 +30,11 @@ static const struct pm_field hello_rows[] = {
     PM_ROW_RECS(T, held, held_count, struct pm_held, &held, PM_LIMIT_HELD, false,
                 "leases still worked on, and those whose result was not acknowledged"),
     PM_ROW_STR(T, client, PM_LIMIT_NAME, false, "clients: name for fair share and lists"),
+    PM_ROW_STRS(T, models, model_count, 64, false,
+                "workers: identities of the readers' models, in their order"),
 };
 #undef T
-const struct pm_schema pm_schema_hello = PM_SCHEMA_OF("HELLO", VERSION, struct pm_msg_hello, hello_rows);
+const struct pm_schema pm_schema_hello = PM_SCHEMA_OF("HELLO", VERSION_2, struct pm_msg_hello, hello_rows);
 
 #define T struct pm_msg_welcome
 static const struct pm_field welcome_rows[] = {
@@ -129,6 +131,8 @@ static const struct pm_field lease_rows[] = {
     PM_ROW_MAX(T, crop_channels, 3, false, "1 grey, 3 RGB"),
     PM_ROW_MAX(T, crop_task, 255, false, "what is to be read in it"),
     PM_ROW_U32(T, crop_raw_bytes, false, "size of the payload when unpacked"),
+    PM_ROW_STR(T, model, PM_LIMIT_NAME, false,
+               "page: identity of the model that will read it; empty: do not remember the page"),
 };
 #undef T
 const struct pm_schema pm_schema_lease = PM_SCHEMA_OF("LEASE", VERSION_2, struct pm_msg_lease, lease_rows);

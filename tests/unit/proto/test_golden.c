@@ -188,7 +188,7 @@ static void a_hello_by_hand(void **state)
 {
     (void)state;
     static const char bytes[] = "\x87"
-                                "\xa1v\x64"
+                                "\xa1v\x65"
                                 "\xa4role\x03"
                                 "\xa9proto_min\x01"
                                 "\xa9proto_max\x01"
