@@ -27,10 +27,11 @@ struct golden {
 static const struct {
     const char *name;
     uint32_t type;
-} old_files[] = {
-    {"SUBMIT-1.bin", PM_MSG_SUBMIT}, {"SUBMIT-2.bin", PM_MSG_SUBMIT}, {"LEASE-1.bin", PM_MSG_LEASE},
-    {"LEASE-2.bin", PM_MSG_LEASE},   {"RESULT-1.bin", PM_MSG_RESULT}, {"JOB-1.bin", PM_MSG_JOB},
-    {"JOBS-1.bin", PM_MSG_JOBS},     {"EVENT-1.bin", PM_MSG_EVENT},   {"FLEET-1.bin", PM_MSG_FLEET}};
+} old_files[] = {{"HELLO-1.bin", PM_MSG_HELLO},   {"SUBMIT-1.bin", PM_MSG_SUBMIT},
+                 {"SUBMIT-2.bin", PM_MSG_SUBMIT}, {"LEASE-1.bin", PM_MSG_LEASE},
+                 {"LEASE-2.bin", PM_MSG_LEASE},   {"RESULT-1.bin", PM_MSG_RESULT},
+                 {"JOB-1.bin", PM_MSG_JOB},       {"JOBS-1.bin", PM_MSG_JOBS},
+                 {"EVENT-1.bin", PM_MSG_EVENT},   {"FLEET-1.bin", PM_MSG_FLEET}};
 
 static bool golden_at(uint32_t i, struct golden *out)
 {
