@@ -31,6 +31,7 @@ struct page {
     struct region *regions;
     char *record, *sheet;
     uint64_t sheet_bytes;
+    int64_t ready_us; /* since when what it does next is ready: its layout, its regions or its assembly */
 };
 
 /* Smallest first; entries may be stale, whoever pops checks. */
@@ -60,6 +61,7 @@ struct job {
     char *error_code, *error_text; /* NULL: none */
     uint32_t state, generation;
     int64_t created_wall_us, started_wall_us, finished_wall_us;
+    int64_t ready_us; /* since when open, or later assemble-document, is ready */
     bool is_open;
     struct tries open, doc;
     struct page *pages;
@@ -96,6 +98,7 @@ struct lease {
     uint64_t task, epoch;
     uint32_t attempt, peer, cost;
     int64_t sent_us, progress_us, stall_us, deadline_us;
+    int64_t wait_us; /* from ready to leased; -1: unknown, it was tried before or taken over */
     uint64_t reserved_bytes;
     bool is_suspect;
 };

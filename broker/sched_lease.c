@@ -166,6 +166,7 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
     l->peer = p->id;
     l->cost = pm_task_cost(r);
     l->sent_us = l->progress_us = now.us;
+    l->wait_us = -1;
     double predicted = s->us_per_cost[r->kind - 1] * l->cost;
     if (predicted > PREDICTED_MOST_US)
         predicted = PREDICTED_MOST_US;
@@ -230,6 +231,8 @@ bool pm_sched_lease_facts(const struct pm_sched *s, uint64_t task, struct pm_lea
     *out = (struct pm_lease_facts){.epoch = l->epoch,
                                    .deadline_us = (uint64_t)l->deadline_us,
                                    .attempt = l->attempt,
+                                   .sent_us = l->sent_us,
+                                   .wait_us = l->wait_us,
                                    .submit = &r.job->submit,
                                    .record = r.page && r.page->record ? r.page->record : "",
                                    .sheet = r.page && r.page->sheet ? r.page->sheet : ""};
@@ -526,6 +529,8 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
     struct lease *l = add_lease(s, now, p, r);
     l->epoch = s->config.epoch;
     l->attempt = current_attempt(r);
+    if (r->t->issue == 1)
+        l->wait_us = now.us - (r->page ? r->page->ready_us : r->job->ready_us);
     p->leased++;
     pm_queue_charge(s, queue, r, l->cost);
     pm_job_run(s, now, r->job);

@@ -117,6 +117,8 @@ void pm_task_ready(struct pm_sched *s, const struct ref *r)
     where(r, &queue, &place, &door);
     struct job *j = r->job;
     r->t->state = TASK_READY;
+    if (r->kind != PM_KIND_REGION || !r->page->regions_ready)
+        *(r->page ? &r->page->ready_us : &j->ready_us) = s->now_us;
     uint64_t index = r->page ? (uint64_t)(r->page - j->pages) : 0;
     if (r->kind == PM_KIND_PAGE)
         pm_heap_push(&j->ready_pages, index);

@@ -172,6 +172,8 @@ uint32_t pm_sched_peer_room(const struct pm_sched *s, uint32_t peer); /* credit 
 struct pm_lease_facts {
     uint64_t epoch, deadline_us;
     uint32_t attempt;
+    int64_t sent_us; /* when it was given */
+    int64_t wait_us; /* how long it had been ready; -1: unknown (not the first try, or taken over) */
     const struct pm_msg_submit *submit;
     const char *record, *sheet;
 };
