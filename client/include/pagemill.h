@@ -126,11 +126,13 @@ struct pagemill_submit_options {
     uint64_t seed;             /* of the choices at a temperature */
     const char *whole;         /* "text", "table", "formula": each page is one region; default: laid out */
     unsigned region_timeout_s; /* most seconds for one region; 0: the fleet's limit */
+    unsigned deadline_s; /* the job fails when it has not ended so long after it was accepted; 0: never */
+    int again;           /* 1: read everything anew; no earlier reading of the same document stands for it */
 };
 #define PAGEMILL_SUBMIT_OPTIONS_INIT                                                                         \
     {                                                                                                        \
         sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,  \
-            0                                                                                                \
+            0, 0, 0                                                                                          \
     }
 
 /* Stores the document with the fleet and submits it. When this returns 0 the job survives a power cut. A
@@ -162,6 +164,19 @@ struct pagemill_page_error {
     const char *code, *text;
     uint32_t attempts;
 };
+struct pagemill_attempt {  /* one that failed */
+    uint32_t page, region; /* 0: the document; 0: the page itself */
+    const char *kind;      /* of the task: "open", "page", "region", "assemble-page", "assemble-document" */
+    uint32_t attempt;
+    const char *cause; /* "crash", "killed", "timeout", "input", "resources", "lost-input", "other" */
+    const char *code, *text;
+    const char *peer, *version; /* the process that had it, and its program's version */
+    int64_t time_us;            /* since 1970 */
+};
+struct pagemill_stage { /* a kind of task, summed over the job so far */
+    const char *kind;
+    uint64_t done, wait_us, run_us; /* ready to taken, taken to result */
+};
 struct pagemill_job { /* strings are never NULL */
     uint64_t job;
     const char *name, *client, *batch, *key, *stem, *reader;
@@ -174,6 +189,14 @@ struct pagemill_job { /* strings are never NULL */
     uint64_t source_bytes;
     const struct pagemill_page_error *errors; /* pagemill_status only */
     size_t error_count;
+    int64_t opened_us, first_page_us, deadline_us; /* since 1970; 0: not yet, none */
+    uint64_t eta_us;                               /* until its end at the present rate; 0: unknown */
+    uint32_t pages_known;                          /* of pages_done: taken from an earlier reading */
+    uint64_t tokens;                               /* written by its reader */
+    const struct pagemill_attempt *attempts;       /* pagemill_status only; the last 1000 that failed */
+    size_t attempt_count;
+    const struct pagemill_stage *stages; /* pagemill_status only */
+    size_t stage_count;
 };
 
 struct pagemill_jobs { /* a list that the library made; newest first */
@@ -276,10 +299,22 @@ struct pagemill_peer {
     uint64_t pid;
     uint32_t leases, credit;
     uint64_t done, failed, busy_us, up_us, silent_us;
+    const char *host, *state;   /* "idle", "busy", "alone", "stalled", "away", "draining", or "" */
+    const char *const *readers; /* workers */
+    size_t reader_count;
+    uint64_t rss_bytes;     /* 0: unknown */
+    uint64_t task, task_us; /* its oldest task and the age of that; 0: none */
+    uint64_t tokens;
 };
 struct pagemill_queue {
     const char *kind;
     uint64_t queued, leased, oldest_us, done, failed, retried;
+    const char *reader; /* kind "region": one entry a reader; else "" */
+};
+struct pagemill_latency { /* of what happened since the start */
+    const char *name;     /* "wait", "run", "hop", "sync", "phase" */
+    const char *label;    /* kind of task, name of a phase, or "" */
+    uint64_t count, sum_us, p50_us, p99_us, max_us;
 };
 struct pagemill_counter {
     const char *name;
@@ -298,6 +333,11 @@ struct pagemill_stats {
     uint64_t pages_done, regions_done;
     uint64_t pixel_bytes, pixel_budget_bytes, disk_bytes_free;
     int is_draining;
+    const struct pagemill_latency *latencies;
+    size_t latency_count;
+    uint64_t tokens;
+    uint64_t rss_bytes, state_bytes; /* the broker's memory; its journal and blobs on disk; 0: unknown */
+    uint64_t clients;
 };
 PAGEMILL_API int pagemill_stats(pagemill *pm, int64_t timeout_ms, struct pagemill_stats **out,
                                 struct pagemill_error *err);

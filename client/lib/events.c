@@ -8,6 +8,33 @@
 
 #define MOST_QUEUED 65536 /* a program that never takes its events costs this many and learns by RESYNC */
 
+static void convert_details(struct pm_arena *arena, const struct pm_job_info *info, struct pagemill_job *out)
+{
+    struct pagemill_attempt *attempts = pm_arena_alloc(arena, info->attempt_count * sizeof *attempts);
+    struct pagemill_stage *stages = pm_arena_alloc(arena, info->stage_count * sizeof *stages);
+    for (uint32_t i = 0; i < info->attempt_count; i++) {
+        const struct pm_attempt *a = &info->attempts[i];
+        attempts[i] = (struct pagemill_attempt){.page = a->page,
+                                                .region = a->region,
+                                                .kind = pm_kind_name(a->kind),
+                                                .attempt = a->attempt,
+                                                .cause = a->cause,
+                                                .code = a->code,
+                                                .text = a->text,
+                                                .peer = a->peer,
+                                                .version = a->version,
+                                                .time_us = a->wall_us};
+    }
+    for (uint32_t i = 0; i < info->stage_count; i++) {
+        const struct pm_stage *g = &info->stages[i];
+        stages[i] = (struct pagemill_stage){g->kind, g->done, g->wait_us, g->run_us};
+    }
+    out->attempts = attempts;
+    out->attempt_count = info->attempt_count;
+    out->stages = stages;
+    out->stage_count = info->stage_count;
+}
+
 /* The record's strings live in the same arena as `out`. */
 void pm_client_job(struct pm_arena *arena, const struct pm_job_info *info, struct pagemill_job *out)
 {
@@ -33,7 +60,14 @@ void pm_client_job(struct pm_arena *arena, const struct pm_job_info *info, struc
                                  .error_code = info->error_code,
                                  .error_text = info->error_text,
                                  .source_bytes = info->source_bytes,
-                                 .error_count = info->error_count};
+                                 .error_count = info->error_count,
+                                 .opened_us = info->opened_wall_us,
+                                 .first_page_us = info->first_page_wall_us,
+                                 .deadline_us = info->deadline_wall_us,
+                                 .eta_us = info->eta_us,
+                                 .pages_known = info->pages_known,
+                                 .tokens = info->tokens};
+    convert_details(arena, info, out);
     struct pagemill_page_error *errors = pm_arena_alloc(arena, info->error_count * sizeof *errors);
     for (uint32_t i = 0; i < info->error_count; i++)
         errors[i] = (struct pagemill_page_error){.page = info->errors[i].page,

@@ -162,7 +162,15 @@ static void convert(struct pm_arena *arena, const struct pm_msg_fleet *m, struct
                                           .failed = p->failed,
                                           .busy_us = p->busy_us,
                                           .up_us = p->up_us,
-                                          .silent_us = p->silent_us};
+                                          .silent_us = p->silent_us,
+                                          .host = p->host,
+                                          .state = p->state,
+                                          .readers = (const char *const *)p->readers,
+                                          .reader_count = p->reader_count,
+                                          .rss_bytes = p->rss_bytes,
+                                          .task = p->task,
+                                          .task_us = p->task_us,
+                                          .tokens = p->tokens};
     }
     struct pagemill_queue *queues = pm_arena_alloc(arena, m->queue_count * sizeof *queues);
     for (uint32_t i = 0; i < m->queue_count; i++) {
@@ -173,11 +181,18 @@ static void convert(struct pm_arena *arena, const struct pm_msg_fleet *m, struct
                                             .oldest_us = q->oldest_us,
                                             .done = q->done,
                                             .failed = q->failed,
-                                            .retried = q->retried};
+                                            .retried = q->retried,
+                                            .reader = q->reader};
     }
     struct pagemill_counter *counters = pm_arena_alloc(arena, m->counter_count * sizeof *counters);
     for (uint32_t i = 0; i < m->counter_count; i++)
         counters[i] = (struct pagemill_counter){.name = m->counters[i].name, .value = m->counters[i].value};
+    struct pagemill_latency *latencies = pm_arena_alloc(arena, m->latency_count * sizeof *latencies);
+    for (uint32_t i = 0; i < m->latency_count; i++) {
+        const struct pm_latency *l = &m->latencies[i];
+        latencies[i] = (struct pagemill_latency){l->name,   l->label,  l->count, l->sum_us,
+                                                 l->p50_us, l->p99_us, l->max_us};
+    }
     *out = (struct pagemill_stats){.epoch = m->epoch,
                                    .up_us = m->up_us,
                                    .version = m->version,
@@ -197,7 +212,13 @@ static void convert(struct pm_arena *arena, const struct pm_msg_fleet *m, struct
                                    .pixel_bytes = m->pixel_bytes,
                                    .pixel_budget_bytes = m->pixel_budget_bytes,
                                    .disk_bytes_free = m->disk_bytes_free,
-                                   .is_draining = m->is_draining};
+                                   .is_draining = m->is_draining,
+                                   .latencies = latencies,
+                                   .latency_count = m->latency_count,
+                                   .tokens = m->tokens,
+                                   .rss_bytes = m->rss_bytes,
+                                   .state_bytes = m->state_bytes,
+                                   .clients = m->clients};
 }
 
 int pagemill_stats(pagemill *pm, int64_t timeout_ms, struct pagemill_stats **out,

@@ -102,9 +102,11 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
                                           .repetition_penalty = o.repetition_penalty,
                                           .seed = o.seed,
                                           .whole = or_empty(o.whole),
-                                          .region_timeout_s = o.region_timeout_s},
+                                          .region_timeout_s = o.region_timeout_s,
+                                          .again = o.again != 0},
                               .priority = o.priority,
-                              .batch = or_empty(o.batch)};
+                              .batch = or_empty(o.batch),
+                              .deadline_s = o.deadline_s};
     off_t start = source->fd >= 0 ? lseek(source->fd, 0, SEEK_CUR) : 0;
     bool direct = true;
     for (;;) {
