@@ -25,8 +25,8 @@ _Static_assert(sizeof(sigset_t) <= sizeof(((struct pm_peer *)0)->old_mask), "roo
 
 /* ---- events ---- */
 
-void pm_peer_queue(struct pm_peer *peer, enum pm_peer_event_kind kind, uint64_t task, uint32_t attempt,
-                   const char *reason)
+struct pm_peer_event *pm_peer_queue(struct pm_peer *peer, enum pm_peer_event_kind kind, uint64_t task,
+                                    uint32_t attempt, const char *reason)
 {
     struct pm_queued_event *q = pm_xalloc(sizeof *q);
     snprintf(q->reason, sizeof q->reason, "%s", reason);
@@ -35,6 +35,7 @@ void pm_peer_queue(struct pm_peer *peer, enum pm_peer_event_kind kind, uint64_t 
     while (*end)
         end = &(*end)->next;
     *end = q;
+    return &q->event;
 }
 
 /* A REVOKE whose task ended while it was queued is no longer news. */
@@ -199,6 +200,13 @@ static void on_lease(struct pm_peer *peer, const struct pm_message *m, int64_t n
     peer->waiting_count++;
 }
 
+static void on_known(struct pm_peer *peer, const struct pm_msg_known *known)
+{
+    const struct pm_held_lease *h = pm_map_get(&peer->held, known->task);
+    if (h && h->lease->attempt == known->attempt && !h->is_revoked)
+        pm_peer_queue(peer, PM_PEER_KNOWN, known->task, known->attempt, "")->is_known = known->is_known;
+}
+
 static void on_revoke(struct pm_peer *peer, const struct pm_msg_revoke *revoke)
 {
     struct pm_held_lease *h = pm_map_get(&peer->held, revoke->task);
@@ -294,6 +302,9 @@ static int on_message(struct pm_peer *peer, const struct pm_message *m, int64_t 
         case PM_MSG_REVOKE:
             on_revoke(peer, m->record);
             return 0;
+        case PM_MSG_KNOWN:
+            on_known(peer, m->record);
+            return 0;
         case PM_MSG_RESULT_ACK:
             drop_result(peer, ack->task, ack->attempt);
             return 0;
@@ -365,6 +376,8 @@ void pm_peer_fill_hello(struct pm_peer *peer, struct pm_arena *arena, struct pm_
         .instance = peer->instance,
         .readers = peer->readers,
         .reader_count = peer->reader_count,
+        .models = peer->models,
+        .model_count = peer->model_count,
         .credit = (uint32_t)peer->granted,
         .held = held,
         .held_count = (uint32_t)(count < PM_LIMIT_HELD ? count : PM_LIMIT_HELD),
@@ -500,6 +513,10 @@ int pm_peer_open(const struct pm_peer_config *config, struct pm_peer **out, stru
     peer->readers = pm_xalloc((config->reader_count + 1) * sizeof *peer->readers);
     for (uint32_t i = 0; i < config->reader_count; i++)
         peer->readers[i] = pm_xstrdup(config->readers[i]);
+    peer->model_count = config->models ? config->reader_count : 0;
+    peer->models = pm_xalloc((peer->model_count + 1) * sizeof *peer->models);
+    for (uint32_t i = 0; i < peer->model_count; i++)
+        peer->models[i] = pm_xstrdup(config->models[i]);
     if (getrandom(&peer->instance, sizeof peer->instance, 0) != (ssize_t)sizeof peer->instance)
         rc = pm_fail_errno(err, "cannot get random bytes");
     /* Readable in logs, the same for every connection of this process, never that of another. */
@@ -554,6 +571,9 @@ void pm_peer_free(struct pm_peer **peer_to_free)
         pthread_sigmask(SIG_SETMASK, (const sigset_t *)(const void *)peer->old_mask, NULL);
     for (uint32_t i = 0; i < peer->reader_count; i++)
         free((void *)(uintptr_t)peer->readers[i]);
+    for (uint32_t i = 0; i < peer->model_count; i++)
+        free((void *)(uintptr_t)peer->models[i]);
+    free(peer->models);
     free(peer->readers);
     free(peer->endpoint);
     free(peer->name);
@@ -649,6 +669,15 @@ void pm_peer_partial(struct pm_peer *peer, uint64_t task, const char *text)
     struct pm_msg_partial partial = {.task = task, .attempt = h->lease->attempt, .text = text};
     if (pm_link_send(peer, PM_MSG_PARTIAL, &partial, NULL))
         peer->refused++; /* nobody waits for it: the result carries the whole text */
+}
+
+bool pm_peer_seen(struct pm_peer *peer, uint64_t task, const char *fingerprint)
+{
+    const struct pm_held_lease *h = pm_map_get(&peer->held, task);
+    if (!h || h->is_revoked || peer->link.state != PM_LINK_UP || peer->link.proto < 2)
+        return false;
+    struct pm_msg_seen seen = {.task = task, .attempt = h->lease->attempt, .fingerprint = fingerprint};
+    return !pm_link_send(peer, PM_MSG_SEEN, &seen, NULL);
 }
 
 void pm_peer_release(struct pm_peer *peer, uint64_t task)

@@ -21,6 +21,7 @@ struct pm_peer_config {
     enum pm_role role;
     const char *name;
     const char *const *readers; /* workers */
+    const char *const *models;  /* their identities, as many; may be NULL */
     uint32_t reader_count;
     uint32_t credit;    /* leases it holds at once */
     int64_t give_up_us; /* leave when no broker answers for this long; 0: never */
@@ -35,14 +36,16 @@ enum pm_peer_event_kind {
     PM_PEER_STOP,   /* SIGTERM, or drained and nothing held: leave the loop. After a signal no lease is handed
                        out any more; who wants to finish what is held may go on calling pm_peer_next */
     PM_PEER_LOST,   /* broker gone; keep working, results are kept */
+    PM_PEER_KNOWN,  /* the answer to pm_peer_seen: is_known */
 };
 struct pm_peer_event {
     enum pm_peer_event_kind kind;
     const struct pm_msg_lease *lease; /* LEASE */
     struct pm_bytes payload;          /* LEASE */
-    uint64_t task;                    /* REVOKE */
+    uint64_t task;                    /* REVOKE, KNOWN */
     uint32_t attempt;
     const char *reason;
+    bool is_known; /* KNOWN */
 };
 
 struct pm_peer;
@@ -64,6 +67,9 @@ struct pm_blobs *pm_peer_blobs(struct pm_peer *peer); /* after READY */
 /* Progress on a held task; sends a beat when one is due. Call it at least every second while working. */
 void pm_peer_progress(struct pm_peer *peer, uint64_t task, uint32_t permille);
 void pm_peer_partial(struct pm_peer *peer, uint64_t task, const char *text);
+/* Asks whether a held page was read before; PM_PEER_KNOWN answers, unless the connection breaks. False:
+ * nobody can be asked now (no connection, or a broker that does not know the question). */
+bool pm_peer_seen(struct pm_peer *peer, uint64_t task, const char *fingerprint);
 /* Gives the result; the peer fills task, attempt and epoch from the lease, keeps it until it is acknowledged,
  * and returns its credit. */
 void pm_peer_result(struct pm_peer *peer, uint64_t task, struct pm_msg_result *result);

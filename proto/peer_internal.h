@@ -51,8 +51,8 @@ struct pm_queued_event {
 
 struct pm_peer {
     char *endpoint, *name, *host;
-    const char **readers;
-    uint32_t reader_count, credit;
+    const char **readers, **models;
+    uint32_t reader_count, model_count, credit;
     enum pm_role role;
     int64_t give_up_us;
     uint64_t instance;
@@ -99,7 +99,8 @@ void pm_link_up(struct pm_peer *peer, uint32_t proto, int64_t now_us);
 
 /* ---- peer.c, for peer_link.c ---- */
 void pm_peer_fill_hello(struct pm_peer *peer, struct pm_arena *arena, struct pm_msg_hello *out);
-void pm_peer_queue(struct pm_peer *peer, enum pm_peer_event_kind kind, uint64_t task, uint32_t attempt,
-                   const char *reason);
+/* The event queued, for what else it says; valid at once only. */
+struct pm_peer_event *pm_peer_queue(struct pm_peer *peer, enum pm_peer_event_kind kind, uint64_t task,
+                                    uint32_t attempt, const char *reason);
 
 #endif

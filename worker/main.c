@@ -2,6 +2,7 @@
 #include <sysexits.h>
 
 #include "base/log.h"
+#include "engine/identity.h"
 #include "engine/kernels/kernels.h"
 #include "engine/manifest.h"
 #include "proto/peer_options.h"
@@ -36,11 +37,12 @@ static const struct pm_option options[] = {
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {pm_peer_options, options, pm_daemon_options, NULL};
 
-static int serve(const struct settings *s, struct pm_reader *reader, struct pm_error *err)
+static int serve(const struct settings *s, struct pm_reader *reader, const char *model, struct pm_error *err)
 {
     struct pm_peer_config config = pm_peer_config_of(&s->peer, PM_ROLE_WORKER);
     struct pm_peer *peer = NULL;
     config.readers = &s->reader;
+    config.models = &model;
     config.reader_count = 1;
     int rc = pm_peer_open(&config, &peer, err);
     if (!rc) {
@@ -57,6 +59,7 @@ static int run(void *settings, struct pm_error *err)
     const struct settings *s = settings;
     struct pm_model_manifest model = {0};
     struct pm_reader *reader = NULL;
+    char identity[PM_HASH_HEX + 1];
     const char *missing = pm_kernels_missing();
     if (missing)
         pm_log(PM_LOG_WARNING,
@@ -73,7 +76,9 @@ static int run(void *settings, struct pm_error *err)
                                                                                : -1};
         rc = pm_reader_open(&config, &reader, err);
     }
-    int status = rc ? EX_CONFIG : serve(s, reader, err);
+    if (!rc)
+        rc = pm_model_identity(&model, identity, err);
+    int status = rc ? EX_CONFIG : serve(s, reader, identity, err);
     pm_reader_free(&reader);
     pm_model_manifest_free(&model);
     return status;
