@@ -8,10 +8,12 @@
 #include "proto/token.h"
 
 #define VERSION   100u
+#define VERSION_2 101u /* since protocol 2 */
 #define BLOB_SIZE 65u
 #define MAX_WORDS 100000u
 #define MAX_CELLS 20000u
 #define MAX_FILES 50000u
+#define MAX_TIMES 256u
 
 #define T struct pm_page_crop
 static const struct pm_field crop_rows[] = {
@@ -174,6 +176,16 @@ static const struct pm_field result_file_rows[] = {
 static const struct pm_schema result_file =
     PM_SCHEMA_OF("result_file", VERSION, struct pm_result_file, result_file_rows);
 
+#define T struct pm_part_time
+static const struct pm_field part_time_rows[] = {
+    PM_ROW_STR(T, kind, PM_LIMIT_NAME, true, "kind of task"),
+    PM_ROW_STR(T, name, PM_LIMIT_NAME, true, "wait, run, or a phase of the work itself"),
+    PM_ROW_U64(T, us, false, "all tasks of the job together"),
+};
+#undef T
+static const struct pm_schema part_time =
+    PM_SCHEMA_OF("part_time", VERSION, struct pm_part_time, part_time_rows);
+
 #define T struct pm_manifest
 static const struct pm_field manifest_rows[] = {
     PM_ROW_RECS(T, files, file_count, struct pm_result_file, &result_file, MAX_FILES, false, "of the result"),
@@ -183,10 +195,20 @@ static const struct pm_field manifest_rows[] = {
     PM_ROW_U32(T, regions_failed, false, ""),
     PM_ROW_F32(T, confidence, false, "mean over characters"),
     PM_ROW_U32(T, regions_cut, false, "read up to the token limit"),
+    PM_ROW_I64(T, accepted_wall_us, false, "when it was accepted (the broker adds this and what follows)"),
+    PM_ROW_I64(T, started_wall_us, false, "first lease"),
+    PM_ROW_I64(T, opened_wall_us, false, "its pages were known; 0: unknown"),
+    PM_ROW_I64(T, first_page_wall_us, false, "the first page was done; 0: unknown"),
+    PM_ROW_I64(T, finished_wall_us, false, "the result was committed"),
+    PM_ROW_U32S(T, page_times, page_time_count, PM_PAGE_TIMES *PM_LIMIT_DOCUMENT_PAGES, false,
+                "four numbers a page: its number and, in ms since accepted, laid out, read, assembled"),
+    PM_ROW_RECS(T, times, time_count, struct pm_part_time, &part_time, MAX_TIMES, false,
+                "where the time went, by kind of task"),
+    PM_ROW_U64(T, tokens, false, "written by readers that write token by token"),
 };
 #undef T
 const struct pm_schema pm_manifest_schema =
-    PM_SCHEMA_OF("manifest", VERSION, struct pm_manifest, manifest_rows);
+    PM_SCHEMA_OF("manifest", VERSION_2, struct pm_manifest, manifest_rows);
 
 /* ---- the texts of a page ---- */
 

@@ -172,12 +172,27 @@ struct pm_result_file {
     const char *blob;
     uint64_t bytes;
 };
+struct pm_part_time { /* where the job's time went, all its tasks of a kind together */
+    const char *kind; /* of task */
+    const char *name; /* "wait" (ready to leased), "run" (leased to result), or a phase of the work itself */
+    uint64_t us;
+};
+enum { PM_PAGE_TIMES = 4 }; /* numbers a page in pm_manifest.page_times */
 struct pm_manifest {
     struct pm_result_file *files;
     uint32_t file_count;
     uint32_t pages, pages_failed, regions, regions_failed;
     float confidence;     /* mean over characters */
     uint32_t regions_cut; /* read up to the token limit */
+    /* When what happened, by the broker's clock; it adds this when it commits the result. 0: unknown, because
+     * another broker was there then. */
+    int64_t accepted_wall_us, started_wall_us, opened_wall_us, first_page_wall_us, finished_wall_us;
+    uint32_t *page_times; /* of each page its number and, in ms since it was accepted: laid out, all its
+                             regions read, assembled */
+    uint32_t page_time_count;
+    struct pm_part_time *times;
+    uint32_t time_count;
+    uint64_t tokens; /* of readers that write token by token */
 };
 extern const struct pm_schema pm_manifest_schema;
 

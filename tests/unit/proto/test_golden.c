@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "proto/page.h"
 #include "sample.h"
 
 #define TYPES 60
@@ -26,12 +27,12 @@ struct golden {
 /* Frames as earlier versions sent them. */
 static const struct {
     const char *name;
-    uint32_t type;
-} old_files[] = {{"HELLO-1.bin", PM_MSG_HELLO},   {"SUBMIT-1.bin", PM_MSG_SUBMIT},
-                 {"SUBMIT-2.bin", PM_MSG_SUBMIT}, {"LEASE-1.bin", PM_MSG_LEASE},
-                 {"LEASE-2.bin", PM_MSG_LEASE},   {"RESULT-1.bin", PM_MSG_RESULT},
-                 {"JOB-1.bin", PM_MSG_JOB},       {"JOBS-1.bin", PM_MSG_JOBS},
-                 {"EVENT-1.bin", PM_MSG_EVENT},   {"FLEET-1.bin", PM_MSG_FLEET}};
+    uint32_t type; /* 0: the manifest record */
+} old_files[] = {
+    {"HELLO-1.bin", PM_MSG_HELLO}, {"SUBMIT-1.bin", PM_MSG_SUBMIT}, {"SUBMIT-2.bin", PM_MSG_SUBMIT},
+    {"LEASE-1.bin", PM_MSG_LEASE}, {"LEASE-2.bin", PM_MSG_LEASE},   {"RESULT-1.bin", PM_MSG_RESULT},
+    {"JOB-1.bin", PM_MSG_JOB},     {"JOBS-1.bin", PM_MSG_JOBS},     {"EVENT-1.bin", PM_MSG_EVENT},
+    {"FLEET-1.bin", PM_MSG_FLEET}, {"record-manifest-1.bin", 0}};
 
 static bool golden_at(uint32_t i, struct golden *out)
 {
@@ -160,13 +161,15 @@ static void frames_of_earlier_versions_decode(void **state)
     (void)state;
     static const size_t version_at = 3; /* map head, "v" with its length, the number */
     for (size_t i = 0; i < sizeof old_files / sizeof *old_files; i++) {
-        const struct pm_schema *schema = pm_msg_schema(old_files[i].type);
+        uint32_t type = old_files[i].type;
+        const struct pm_schema *schema = type ? pm_msg_schema(type) : &pm_manifest_schema;
         struct pm_buf file = {0}, again = {0};
         struct pm_arena arena = {0};
         struct pm_error err;
         size_t at = 0;
         read_golden(old_files[i].name, &file);
-        (void)next_frame(&file, &at); /* header */
+        if (type)
+            (void)next_frame(&file, &at); /* header */
         struct pm_bytes record = next_frame(&file, &at);
         size_t number = version_at + (record.data[0] == 0xde ? 2 : 0); /* 16 fields and more: a longer head */
         void *is = pm_arena_alloc(&arena, schema->size);
