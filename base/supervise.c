@@ -204,14 +204,30 @@ struct entry {
     size_t line_bytes;
     char last_line[1024];
     bool died; /* pidfd fired; reported once stderr is drained */
+    bool is_ready;
+    bool is_restarting; /* told to leave: what follows is its successor */
+    size_t index;
 };
 struct pm_supervise {
     struct entry **entries;
     size_t count, capacity;
+    struct entry **leaving; /* processes that were replaced; their strings are those of their service */
+    size_t leaving_count, leaving_capacity;
     struct pollfd *fds;
     bool is_held;
     char text[1600];
 };
+
+static size_t total(const struct pm_supervise *s)
+{
+    return s->count + s->leaving_count;
+}
+
+/* Services, then leaving processes. */
+static struct entry *at(const struct pm_supervise *s, size_t i)
+{
+    return i < s->count ? s->entries[i] : s->leaving[i - s->count];
+}
 
 static const char **copy_strings(const char *const *strings)
 {
@@ -241,11 +257,16 @@ void pm_supervise_free(struct pm_supervise **s)
     if (!*s)
         return;
     pm_supervise_signal(*s, SIZE_MAX, SIGKILL);
-    for (size_t i = 0; i < (*s)->count; i++) {
-        struct entry *e = (*s)->entries[i];
+    for (size_t i = 0; i < total(*s); i++) {
+        struct entry *e = at(*s, i);
         pm_child_reap(&e->child, NULL);
         if (e->stderr_fd >= 0)
             close(e->stderr_fd);
+    }
+    for (size_t i = 0; i < (*s)->leaving_count; i++)
+        free((*s)->leaving[i]);
+    for (size_t i = 0; i < (*s)->count; i++) {
+        struct entry *e = (*s)->entries[i];
         free((char *)e->config.name);
         free((char *)e->config.spawn.path);
         free_strings(e->config.spawn.argv);
@@ -254,6 +275,7 @@ void pm_supervise_free(struct pm_supervise **s)
         free(e);
     }
     free((*s)->entries);
+    free((*s)->leaving);
     free((*s)->fds);
     free(*s);
     *s = NULL;
@@ -275,6 +297,7 @@ size_t pm_supervise_add(struct pm_supervise *s, const struct pm_service *service
     e->child.pidfd = -1;
     e->stderr_fd = -1;
     PM_GROW(s->entries, s->count, s->capacity);
+    e->index = s->count;
     s->entries[s->count] = e;
     return s->count++;
 }
@@ -286,9 +309,10 @@ void pm_supervise_hold(struct pm_supervise *s)
 
 void pm_supervise_signal(struct pm_supervise *s, size_t index, int signal_number)
 {
-    for (size_t i = 0; i < s->count; i++)
-        if (index == SIZE_MAX || index == i)
-            pm_child_signal(&s->entries[i]->child, signal_number);
+    if (index < s->count)
+        pm_child_signal(&s->entries[index]->child, signal_number);
+    for (size_t i = 0; i < total(s) && index == SIZE_MAX; i++)
+        pm_child_signal(&at(s, i)->child, signal_number);
 }
 
 bool pm_supervise_is_alive(const struct pm_supervise *s, size_t index)
@@ -299,9 +323,120 @@ bool pm_supervise_is_alive(const struct pm_supervise *s, size_t index)
 size_t pm_supervise_alive(const struct pm_supervise *s)
 {
     size_t n = 0;
-    for (size_t i = 0; i < s->count; i++)
-        n += s->entries[i]->state == RUNNING;
+    for (size_t i = 0; i < total(s); i++)
+        n += at(s, i)->state == RUNNING;
     return n;
+}
+
+size_t pm_supervise_count(const struct pm_supervise *s)
+{
+    return s->count;
+}
+
+const char *pm_supervise_name(const struct pm_supervise *s, size_t index)
+{
+    return s->entries[index]->config.name;
+}
+
+pid_t pm_supervise_pid(const struct pm_supervise *s, size_t index)
+{
+    return s->entries[index]->child.pid;
+}
+
+size_t pm_supervise_ready(struct pm_supervise *s, pid_t pid)
+{
+    for (size_t i = 0; i < s->count && pid > 0; i++)
+        if (s->entries[i]->state == RUNNING && s->entries[i]->child.pid == pid) {
+            s->entries[i]->is_ready = true;
+            return i;
+        }
+    return SIZE_MAX;
+}
+
+/* ---- replacing ---- */
+
+/* Moves a process, with what was read from it, from one entry to another. */
+static void move_process(struct entry *to, struct entry *from)
+{
+    to->state = from->state;
+    to->child = from->child;
+    to->started_us = from->started_us;
+    to->stderr_fd = from->stderr_fd;
+    memcpy(to->input, from->input, sizeof to->input);
+    to->input_at = from->input_at;
+    to->input_end = from->input_end;
+    memcpy(to->line, from->line, sizeof to->line);
+    to->line_bytes = from->line_bytes;
+    memcpy(to->last_line, from->last_line, sizeof to->last_line);
+    to->died = from->died;
+    to->is_ready = from->is_ready;
+    to->is_restarting = from->is_restarting;
+    from->state = WAITING;
+    from->child = (struct pm_child){.pidfd = -1};
+    from->stderr_fd = -1;
+    from->died = from->is_ready = from->is_restarting = false;
+    from->due_us = 0;
+}
+
+static struct entry *add_leaving(struct pm_supervise *s, struct entry *e)
+{
+    struct entry *old = pm_xalloc(sizeof *old);
+    old->config = e->config;
+    old->index = e->index;
+    move_process(old, e);
+    PM_GROW(s->leaving, s->leaving_count, s->leaving_capacity);
+    s->leaving[s->leaving_count++] = old;
+    return old;
+}
+
+static void drop_leaving(struct pm_supervise *s, const struct entry *old)
+{
+    for (size_t i = 0; i < s->leaving_count; i++)
+        if (s->leaving[i] == old) {
+            free(s->leaving[i]);
+            s->leaving[i] = s->leaving[--s->leaving_count];
+            return;
+        }
+}
+
+void pm_supervise_replace(struct pm_supervise *s, size_t index)
+{
+    struct entry *e = s->entries[index];
+    if (e->state == RUNNING)
+        add_leaving(s, e);
+    e->due_us = 0; /* one that waits to be started anew need not wait any longer */
+}
+
+void pm_supervise_dismiss(struct pm_supervise *s, size_t index, int signal_number)
+{
+    for (size_t i = 0; i < s->leaving_count; i++)
+        if (s->leaving[i]->index == index)
+            pm_child_signal(&s->leaving[i]->child, signal_number);
+}
+
+bool pm_supervise_take_back(struct pm_supervise *s, size_t index)
+{
+    struct entry *e = s->entries[index], *old = NULL;
+    for (size_t i = 0; i < s->leaving_count && !old; i++)
+        if (s->leaving[i]->index == index && !s->leaving[i]->died)
+            old = s->leaving[i];
+    if (!old)
+        return false;
+    if (e->state == RUNNING)
+        pm_child_signal(&add_leaving(s, e)->child, SIGKILL);
+    move_process(e, old);
+    drop_leaving(s, old);
+    return true;
+}
+
+void pm_supervise_restart(struct pm_supervise *s, size_t index, int signal_number)
+{
+    struct entry *e = s->entries[index];
+    e->due_us = 0;
+    if (e->state != RUNNING)
+        return;
+    e->is_restarting = true;
+    pm_child_signal(&e->child, signal_number);
 }
 
 static int start(struct entry *e, struct pm_error *err)
@@ -325,7 +460,7 @@ static int start(struct entry *e, struct pm_error *err)
     e->stderr_fd = stderr_pipe[0];
     e->line_bytes = e->input_at = e->input_end = 0;
     e->last_line[0] = 0;
-    e->died = false;
+    e->died = e->is_ready = e->is_restarting = false;
     e->state = RUNNING;
     return 0;
 }
@@ -388,10 +523,21 @@ static const char *said(const char *line)
     return end ? end + 2 : line;
 }
 
-/* A dead service: decides what happens next and tells it. */
-static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event *out)
+/* Deaths that speak against the program: before it ever worked, or, of one that does not tell, soon after its
+ * start. One that works and dies of what it is given to do must not end the whole set. */
+static unsigned count_early(const struct entry *e, unsigned before, bool is_killed)
 {
-    struct entry *e = s->entries[index];
+    if (is_killed) /* somebody did it, not the program itself */
+        return before;
+    if (e->config.tells_ready)
+        return e->is_ready ? 0 : before + 1;
+    return e->backoff.early_deaths;
+}
+
+/* A dead service: decides what happens next and tells it. */
+static void bury(struct pm_supervise *s, struct entry *e, struct pm_supervise_event *out)
+{
+    size_t index = e->index;
     pid_t pid = e->child.pid;
     int status = 0;
     int64_t now = pm_clock_us();
@@ -401,12 +547,22 @@ static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event
         close(e->stderr_fd);
     e->stderr_fd = -1;
     pm_status_describe(status, how, sizeof how);
+    if (e != s->entries[index] || (e->is_restarting && !s->is_held)) {
+        snprintf(s->text, sizeof s->text, "%s", how);
+        fill(out, PM_SUPERVISE_LEFT, index, e, s->text);
+        out->pid = pid;
+        out->status = status;
+        e->state = WAITING;
+        e->due_us = 0;
+        drop_leaving(s, e);
+        out->name = s->entries[index]->config.name;
+        return;
+    }
     bool is_exit = WIFEXITED(status);
     bool is_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     unsigned before = e->backoff.early_deaths;
     int64_t delay = pm_backoff_next(&e->backoff, now - e->started_us);
-    if (is_killed) /* somebody did it, not the program itself */
-        e->backoff.early_deaths = before;
+    e->backoff.early_deaths = count_early(e, before, is_killed);
     const char *colon = e->last_line[0] ? ": " : "";
     if (is_exit && !WEXITSTATUS(status) && (e->config.is_finished_on_zero || s->is_held)) {
         e->state = ENDED;
@@ -420,8 +576,10 @@ static void bury(struct pm_supervise *s, size_t index, struct pm_supervise_event
         fill(out, PM_SUPERVISE_FATAL, index, e, s->text);
     } else if (!s->is_held && e->config.give_up_after && e->backoff.early_deaths >= e->config.give_up_after) {
         e->state = ENDED;
-        snprintf(s->text, sizeof s->text, "%s died %u times in a row just after its start (%s)%s%s",
-                 e->config.name, e->backoff.early_deaths, how, colon, said(e->last_line));
+        snprintf(s->text, sizeof s->text, "%s died %u times in a row %s (%s)%s%s", e->config.name,
+                 e->backoff.early_deaths,
+                 e->config.tells_ready ? "before it was ready" : "just after its start", how, colon,
+                 said(e->last_line));
         fill(out, PM_SUPERVISE_FATAL, index, e, s->text);
     } else {
         e->state = s->is_held ? ENDED : WAITING;
@@ -465,15 +623,15 @@ static bool start_due(struct pm_supervise *s, int64_t now, struct pm_supervise_e
 /* Lines first, so that the last words of a process come before the news of its death. */
 static bool look(struct pm_supervise *s, struct pm_supervise_event *out)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        struct entry *e = s->entries[i];
+    for (size_t i = 0; i < total(s); i++) {
+        struct entry *e = at(s, i);
         if (take_line(e)) {
-            fill(out, PM_SUPERVISE_LINE, i, e, e->last_line);
+            fill(out, PM_SUPERVISE_LINE, e->index, e, e->last_line);
             return true;
         }
         if (e->died) {
             e->died = false;
-            bury(s, i, out);
+            bury(s, e, out);
             return true;
         }
     }
@@ -502,20 +660,20 @@ void pm_supervise_turn(struct pm_supervise *s, struct pollfd *extra, size_t extr
     if (look(s, out) || start_due(s, now, out))
         return;
     size_t n = extra_count;
-    s->fds = pm_xrealloc(s->fds, (extra_count + 2 * s->count + 1) * sizeof *s->fds);
+    s->fds = pm_xrealloc(s->fds, (extra_count + 2 * total(s) + 1) * sizeof *s->fds);
     if (extra_count)
         memcpy(s->fds, extra, extra_count * sizeof *extra);
-    for (size_t i = 0; i < s->count; i++) { /* a negative descriptor is skipped by poll */
-        s->fds[n++] = (struct pollfd){.fd = s->entries[i]->child.pidfd, .events = POLLIN};
-        s->fds[n++] = (struct pollfd){.fd = s->entries[i]->stderr_fd, .events = POLLIN};
+    for (size_t i = 0; i < total(s); i++) { /* a negative descriptor is skipped by poll */
+        s->fds[n++] = (struct pollfd){.fd = at(s, i)->child.pidfd, .events = POLLIN};
+        s->fds[n++] = (struct pollfd){.fd = at(s, i)->stderr_fd, .events = POLLIN};
     }
     if (poll(s->fds, n, poll_timeout_ms(s, now, timeout_us)) <= 0)
         return;
     if (extra_count)
         memcpy(extra, s->fds, extra_count * sizeof *extra);
-    for (size_t i = 0; i < s->count; i++)
+    for (size_t i = 0; i < total(s); i++)
         if (s->fds[extra_count + 2 * i].revents)
-            s->entries[i]->died = true;
+            at(s, i)->died = true;
     if (!look(s, out))
         start_due(s, pm_clock_us(), out);
 }

@@ -7,6 +7,9 @@
  * as events. A service that exits with code 78 or 64 (EX_CONFIG, EX_USAGE: the next start would fail too) or
  * dies early too many times in a row is not restarted; that is a FATAL event with its last line of stderr.
  *
+ * A service can be replaced: the new process is started and the one before goes on as a leaving one until it
+ * is dismissed, or is taken back when the new one fails.
+ *
  * Nothing here uses ZeroMQ, so the process that owns a pm_supervise may fork at any time.
  * Threads: one owner, and it must be the thread that lives longest: PR_SET_PDEATHSIG follows the thread.
  * Ownership: configs are copied; event texts are valid until the next call. */
@@ -61,8 +64,9 @@ int64_t pm_backoff_next(struct pm_backoff *b, int64_t life_us);
 struct pm_service {
     const char *name; /* "worker-2": for events */
     struct pm_spawn spawn;
-    bool capture_stderr;      /* lines arrive as events, the last one is kept; spawn.stderr_fd is not used */
-    unsigned give_up_after;   /* early deaths in a row, not counting SIGKILL, that make it FATAL; 0: never */
+    bool capture_stderr;    /* lines arrive as events, the last one is kept; spawn.stderr_fd is not used */
+    unsigned give_up_after; /* early deaths in a row, not counting SIGKILL, that make it FATAL; 0: never */
+    bool tells_ready; /* pm_supervise_ready will be called: early is every death before that, none after it */
     bool is_finished_on_zero; /* exit code 0 ends the service instead of restarting it */
 };
 
@@ -73,6 +77,7 @@ enum pm_supervise_kind {
     PM_SUPERVISE_DIED,    /* text says how; it starts again after delay_us (-1: not, the set is held) */
     PM_SUPERVISE_FINISHED,
     PM_SUPERVISE_FATAL, /* text says why it is not started again */
+    PM_SUPERVISE_LEFT,  /* a process that was replaced has ended; text says how */
 };
 struct pm_supervise_event {
     enum pm_supervise_kind kind;
@@ -97,8 +102,24 @@ void pm_supervise_turn(struct pm_supervise *s, struct pollfd *extra, size_t extr
                        struct pm_supervise_event *out);
 /* No service is started any more. */
 void pm_supervise_hold(struct pm_supervise *s);
-void pm_supervise_signal(struct pm_supervise *s, size_t index, int signal_number); /* SIZE_MAX: all */
-size_t pm_supervise_alive(const struct pm_supervise *s);                           /* running processes */
+/* SIZE_MAX: all, leaving ones included. */
+void pm_supervise_signal(struct pm_supervise *s, size_t index, int signal_number);
+size_t pm_supervise_alive(const struct pm_supervise *s); /* running processes, leaving ones included */
 bool pm_supervise_is_alive(const struct pm_supervise *s, size_t index);
+size_t pm_supervise_count(const struct pm_supervise *s);
+const char *pm_supervise_name(const struct pm_supervise *s, size_t index);
+pid_t pm_supervise_pid(const struct pm_supervise *s, size_t index); /* 0: it does not run */
+/* The process works now. Returns its index; SIZE_MAX when that process is none of ours (any more). */
+size_t pm_supervise_ready(struct pm_supervise *s, pid_t pid);
+
+/* ---- replacing ---- */
+/* A new process beside the old one, by the next turn. The old one is told nothing yet. */
+void pm_supervise_replace(struct pm_supervise *s, size_t index);
+/* Signals the old one; LEFT follows when it has ended. */
+void pm_supervise_dismiss(struct pm_supervise *s, size_t index, int signal_number);
+/* The new one is no good: it is killed and the old one is the service again. False when there is none. */
+bool pm_supervise_take_back(struct pm_supervise *s, size_t index);
+/* Without a second process: signals the service; when it has ended (LEFT) it is started at once. */
+void pm_supervise_restart(struct pm_supervise *s, size_t index, int signal_number);
 
 #endif
