@@ -15,8 +15,12 @@
 #define BUSY_WAIT_US    4000 /* how long a finished task may wait for the owner to notice */
 #define IDLE_WAIT_US    1000000
 #define DECODER_LIFE_US 30000000 /* an unused decoder is ended */
+#define ANSWER_S        2 /* a broker that is slower than this costs more than reading the page again */
 
 enum state { WAITING, RUNNING, DONE };
+
+/* Was this page read before? The labourer asks, the owner carries question and answer. */
+enum question { NOTHING_ASKED, TO_BE_ASKED, ASKED, KNOWN, UNKNOWN };
 
 struct job {
     const struct pm_msg_lease *lease; /* the peer's, until result or release */
@@ -26,6 +30,8 @@ struct job {
     struct pm_task_watch watch;
     struct pm_done done;
     enum state state;
+    enum question question;
+    const char *fingerprint; /* of a question; the labourer's, until it is answered */
     struct job *next;
 };
 
@@ -36,7 +42,7 @@ struct daemon {
     int cancel_fd;
     pthread_t labourer;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake, answered;
     struct job *jobs; /* in the order of the leases; guarded by lock, as are their states */
     bool is_stopping;
 };
@@ -58,6 +64,32 @@ static void wait_for_work(struct daemon *d)
     until.tv_sec += 5;
     if (pthread_cond_timedwait(&d->wake, &d->lock, &until) == ETIMEDOUT)
         pm_decoders_expire(d->env.decoders, pm_clock_us() - DECODER_LIFE_US);
+}
+
+/* Waits for the owner's answer; the page is laid out when there is none soon. */
+static bool is_known(void *context, uint64_t task, const char *fingerprint)
+{
+    struct daemon *d = context;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ANSWER_S;
+    pthread_mutex_lock(&d->lock);
+    struct job *j = d->jobs;
+    while (j && (j->state != RUNNING || j->lease->task != task))
+        j = j->next;
+    bool is_known = false;
+    if (j) {
+        j->fingerprint = fingerprint;
+        j->question = TO_BE_ASKED;
+        int rc = 0;
+        while (!rc && (j->question == TO_BE_ASKED || j->question == ASKED))
+            rc = pthread_cond_timedwait(&d->answered, &d->lock, &until);
+        is_known = j->question == KNOWN;
+        j->question = NOTHING_ASKED;
+        j->fingerprint = NULL;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return is_known;
 }
 
 static void *labour(void *argument)
@@ -95,6 +127,31 @@ static void cancel(struct daemon *d, struct job *j)
     atomic_store(&j->watch.cancel, true);
     if (j->state == RUNNING)
         eventfd_write(d->cancel_fd, 1);
+    if (j->question) { /* nobody wants to know any more */
+        j->question = UNKNOWN;
+        pthread_cond_signal(&d->answered);
+    }
+}
+
+/* Call with the lock held. */
+static void ask(struct daemon *d, struct job *j)
+{
+    bool could_ask = pm_peer_seen(d->peer, j->lease->task, j->fingerprint);
+    j->question = could_ask ? ASKED : UNKNOWN;
+    if (!could_ask)
+        pthread_cond_signal(&d->answered);
+}
+
+/* The broker's answer; without a task: none will come. */
+static void take_answer(struct daemon *d, uint64_t task, uint32_t attempt, bool is_known)
+{
+    pthread_mutex_lock(&d->lock);
+    for (struct job *j = d->jobs; j; j = j->next)
+        if (j->question == ASKED && (!task || (j->lease->task == task && j->lease->attempt == attempt))) {
+            j->question = is_known ? KNOWN : UNKNOWN;
+            pthread_cond_signal(&d->answered);
+        }
+    pthread_mutex_unlock(&d->lock);
 }
 
 static void take(struct daemon *d, const struct pm_msg_lease *lease)
@@ -175,6 +232,8 @@ static unsigned look_after(struct daemon *d)
             unsigned steps = atomic_load(&j->watch.steps);
             alive = steps != j->seen_steps || atomic_load(&j->watch.is_timed);
             j->seen_steps = steps;
+            if (j->question == TO_BE_ASKED)
+                ask(d, j);
         }
         if (alive && !j->is_revoked)
             pm_peer_progress(d->peer, j->lease->task, atomic_load(&j->watch.permille));
@@ -233,7 +292,11 @@ static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error 
         return 0;
     case PM_PEER_STOP:
         return 1;
+    case PM_PEER_KNOWN:
+        take_answer(d, e->task, e->attempt, e->is_known);
+        return 0;
     case PM_PEER_LOST:
+        take_answer(d, 0, 0, false);
         pm_log(PM_LOG_WARNING, "the broker is gone; waiting for it");
         return 0;
     default:
@@ -261,13 +324,19 @@ static int start(struct daemon *d, struct pm_error *err)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &monotonic);
+    pthread_cond_init(&d->answered, &monotonic);
     pthread_condattr_destroy(&monotonic);
     return 0;
 }
 
 int pm_layoutd_run(struct pm_peer *peer, const struct pm_layoutd_config *config, struct pm_error *err)
 {
-    struct daemon d = {.peer = peer, .env = {.tools = config->tools, .models_dir = config->models_dir}};
+    struct daemon d = {.peer = peer,
+                       .env = {.tools = config->tools,
+                               .models_dir = config->models_dir,
+                               .layout_model = config->layout_model,
+                               .is_known = is_known}};
+    d.env.is_known_context = &d;
     int rc = start(&d, err);
     if (rc)
         return rc;
@@ -295,6 +364,7 @@ int pm_layoutd_run(struct pm_peer *peer, const struct pm_layoutd_config *config,
     }
     pm_blobs_free(&d.blobs);
     pthread_cond_destroy(&d.wake);
+    pthread_cond_destroy(&d.answered);
     pthread_mutex_destroy(&d.lock);
     close(d.cancel_fd);
     return rc;

@@ -13,6 +13,8 @@
 struct pm_layoutd_config {
     const char *decode_program;
     const char *models_dir; /* may be NULL */
+    const char
+        *layout_model; /* identity of the networks behind tools; NULL: pages are not to be remembered */
     struct pm_scan_tools tools;
 };
 

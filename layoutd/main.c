@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "base/mem.h"
+#include "engine/identity.h"
 #include "layoutd/daemon.h"
 #include "layoutd/decode/client.h"
 #include "proto/peer_options.h"
@@ -67,14 +68,28 @@ static char *parent_of(const char *dir)
     return parent;
 }
 
-static int serve(const struct settings *s, struct networks *networks, struct pm_error *err)
+static int identify(const char *dir, char out[PM_HASH_HEX + 1], struct pm_error *err)
+{
+    struct pm_model_manifest manifest;
+    int rc = pm_model_manifest_read(dir, &manifest, err);
+    if (rc)
+        return rc;
+    rc = pm_model_identity(&manifest, out, err);
+    pm_model_manifest_free(&manifest);
+    return rc;
+}
+
+static int serve(const struct settings *s, struct networks *networks, const char *identity,
+                 struct pm_error *err)
 {
     struct pm_peer_config peer_config = pm_peer_config_of(&s->peer, PM_ROLE_LAYOUTD);
     struct pm_peer *peer = NULL;
     char *decode = s->decode ? pm_xstrdup(s->decode) : pm_decode_default_program(),
          *models = s->models ? pm_xstrdup(s->models) : parent_of(s->model);
-    struct pm_layoutd_config config = {
-        .decode_program = decode, .models_dir = models, .tools = {detect, is_turned, networks, NULL, NULL}};
+    struct pm_layoutd_config config = {.decode_program = decode,
+                                       .models_dir = models,
+                                       .layout_model = identity,
+                                       .tools = {detect, is_turned, networks, NULL, NULL}};
     int rc = pm_peer_open(&peer_config, &peer, err);
     if (!rc)
         rc = pm_layoutd_run(peer, &config, err);
@@ -88,10 +103,13 @@ static int run(void *settings, struct pm_error *err)
 {
     const struct settings *s = settings;
     struct networks networks = {0};
+    char identity[PM_HASH_HEX + 1];
     int rc = pm_det_open(s->model, (int)s->threads, &networks.det, err);
     if (!rc)
         rc = pm_cls_open(s->model, (int)s->threads, &networks.cls, err);
-    int status = rc ? EX_CONFIG : serve(s, &networks, err);
+    if (!rc)
+        rc = identify(s->model, identity, err);
+    int status = rc ? EX_CONFIG : serve(s, &networks, identity, err);
     pm_cls_free(&networks.cls);
     pm_det_free(&networks.det);
     return status;

@@ -167,6 +167,20 @@ static int read_whole(const char *whole, struct pm_scan_options *out, struct pm_
     return 0;
 }
 
+/* A page that was read before needs no layout: its result says so, and the broker has the rest. */
+static bool was_read_before(struct running *r, const struct pm_image *image, double dpi)
+{
+    const struct pm_task_env *env = r->env;
+    struct pm_done *out = r->out;
+    if (!pm_page_has_fingerprint(env->layout_model, r->lease))
+        return false;
+    pm_page_fingerprint(image, dpi, env->layout_model, r->lease, out->fingerprint);
+    out->result.fingerprint = out->fingerprint;
+    out->result.is_known =
+        env->is_known && env->is_known(env->is_known_context, r->lease->task, out->fingerprint);
+    return out->result.is_known;
+}
+
 static int lay_out_page(struct running *r, struct pm_error *err)
 {
     struct pm_image image = {0};
@@ -184,7 +198,7 @@ static int lay_out_page(struct running *r, struct pm_error *err)
                                       .no_images = o->no_images,
                                       .region_kind = region_kind(r)};
     rc = read_whole(o->whole, &options, err);
-    if (rc) {
+    if (rc || was_read_before(r, &image, dpi)) {
         pm_decode_image_free(&image);
         return rc;
     }
@@ -209,7 +223,8 @@ void pm_task_run(struct pm_task_env *env, const struct pm_msg_lease *lease, stru
                  struct pm_done *out)
 {
     *out = (struct pm_done){
-        .result = {.error_code = "", .error_text = "", .record = "", .sheet = "", .blob = ""}};
+        .result = {
+            .error_code = "", .error_text = "", .record = "", .sheet = "", .blob = "", .fingerprint = ""}};
     struct running r = {env, lease, watch, out};
     int64_t start = pm_clock_us();
     int rc;

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "layoutd/decoders.h"
+#include "layoutd/fingerprint.h"
 #include "layoutd/scan.h"
 #include "proto/messages.h"
 
@@ -17,6 +18,10 @@ struct pm_task_env {
     struct pm_scan_tools tools; /* its progress function is set by pm_task_run */
     const char *models_dir;     /* where manifests of readers are, for the kind of region that they want */
     struct pm_blobs *blobs;
+    const char *layout_model; /* identity of the networks; "" or NULL: pages are not to be remembered */
+    /* Was a page of this fingerprint read before? NULL: nobody can be asked. */
+    bool (*is_known)(void *context, uint64_t task, const char *fingerprint);
+    void *is_known_context;
 };
 
 /* Shared with the thread that talks to the broker. */
@@ -31,7 +36,7 @@ struct pm_done {
     struct pm_msg_result result; /* error_code "" on success */
     struct pm_error error;       /* of a failure */
     bool is_final;               /* trying again cannot help */
-    char record[PM_BLOB_KEY_SIZE], sheet[PM_BLOB_KEY_SIZE];
+    char record[PM_BLOB_KEY_SIZE], sheet[PM_BLOB_KEY_SIZE], fingerprint[PM_HASH_HEX + 1];
     struct pm_found_page *pages;
     uint32_t *costs;
 };

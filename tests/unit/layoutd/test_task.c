@@ -173,6 +173,80 @@ static void test_page_gives_record_and_sheet(void **state)
     pm_done_free(&done);
 }
 
+struct memory {
+    char fingerprint[PM_HASH_HEX + 1];
+    bool knows;
+    int asked;
+};
+static bool remember(void *context, uint64_t task, const char *fingerprint)
+{
+    struct memory *m = context;
+    assert_int_equal(task, 7);
+    strcpy(m->fingerprint, fingerprint);
+    m->asked++;
+    return m->knows;
+}
+
+/* Lays out the page; its fingerprint is left in the memory. */
+static void lay_out(struct fixture *f, const struct pm_msg_lease *l, struct pm_done *done)
+{
+    pm_task_run(&f->env, l, &f->watch, done);
+    assert_int_equal(done->error.code, 0);
+}
+
+static void test_a_known_page_is_not_laid_out(void **state)
+{
+    struct fixture *f = *state;
+    struct memory memory = {.knows = true};
+    char key[PM_BLOB_KEY_SIZE], first[PM_HASH_HEX + 1];
+    struct pm_done done;
+    put(f, "one.pdf", key);
+    struct pm_msg_lease l = lease(PM_KIND_PAGE, key, 1);
+    l.model = "";
+    f->env.layout_model = "networks";
+    f->env.is_known = remember;
+    f->env.is_known_context = &memory;
+    lay_out(f, &l, &done); /* nobody knows what will read it */
+    assert_int_equal(memory.asked, 0);
+    assert_string_equal(done.result.fingerprint, "");
+    assert_true(*done.result.record);
+    pm_done_free(&done);
+    l.model = "reader";
+    lay_out(f, &l, &done);
+    assert_int_equal(memory.asked, 1);
+    assert_int_equal(strlen(memory.fingerprint), PM_HASH_HEX);
+    assert_string_equal(done.result.fingerprint, memory.fingerprint);
+    assert_true(done.result.is_known);
+    assert_string_equal(done.result.record, "");
+    strcpy(first, memory.fingerprint);
+    pm_done_free(&done);
+    l.options.again = true;
+    lay_out(f, &l, &done); /* asked to read it anew */
+    assert_int_equal(memory.asked, 1);
+    assert_true(*done.result.record && !done.result.is_known);
+    l.options.again = false;
+    pm_done_free(&done);
+    memory.knows = false;
+    lay_out(f, &l, &done);
+    assert_true(*done.result.record && !done.result.is_known);
+    assert_string_equal(done.result.fingerprint, first);
+    pm_done_free(&done);
+    memory.knows = true;
+    for (int change = 0; change < 6; change++) { /* what another text may come from */
+        struct pm_msg_lease other = l;
+        other.model = change == 0 ? "reader 2" : l.model;
+        f->env.layout_model = change == 1 ? "networks 2" : "networks";
+        other.options.dpi = change == 2 ? 100 : 0;
+        other.options.no_images = change == 3;
+        other.options.reader = change == 4 ? "r" : "";
+        other.options.seed = change == 5;
+        lay_out(f, &other, &done);
+        assert_string_not_equal(memory.fingerprint, first);
+        pm_done_free(&done);
+    }
+    f->env.layout_model = NULL;
+}
+
 static void test_missing_source_may_be_tried_again(void **state)
 {
     struct fixture *f = *state;
@@ -228,6 +302,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_open_tells_pages_and_sizes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_open_says_what_is_wrong, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_page_gives_record_and_sheet, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_known_page_is_not_laid_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_missing_source_may_be_tried_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancel_ends_a_task, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_decoders_are_kept_and_bounded, set_up, tear_down),

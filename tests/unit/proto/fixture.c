@@ -36,6 +36,7 @@ void fake_init(struct fake_broker *fake)
     fake->pixels = pm_fs_join(fake->dir, "pixels");
     fake->epoch = 10;
     fake->beat_ms = 300;
+    fake->proto = PM_PROTO_MAX;
 }
 
 void fake_start(struct fake_broker *fake)
@@ -72,7 +73,7 @@ void fake_end(struct fake_broker *fake)
 
 int fake_send(struct fake_broker *fake, uint32_t type, const void *record, const void *payload, size_t bytes)
 {
-    struct pm_header header = {.proto = PM_PROTO_MAX, .type = type, .seq = ++fake->seq, .epoch = fake->epoch};
+    struct pm_header header = {.proto = fake->proto, .type = type, .seq = ++fake->seq, .epoch = fake->epoch};
     struct pm_error err = {0};
     int rc =
         pm_message_send(fake->socket, fake->route, fake->route_bytes, &header, record, payload, bytes, &err);
@@ -121,7 +122,7 @@ static void on_hello(struct fake_broker *fake, const struct pm_message *m, struc
         return;
     char *host = pm_host_id();
     struct pm_msg_welcome welcome = {
-        .proto = PM_PROTO_MAX,
+        .proto = fake->proto,
         .epoch = fake->epoch,
         .version = "test",
         .host = host,
@@ -188,6 +189,12 @@ void fake_turn(struct fake_broker *fake)
             note(fake, m.header.type)->number = ((const struct pm_msg_ping *)m.record)->ref;
             if (m.header.type == PM_MSG_PING && !fake->is_silent)
                 fake_send(fake, PM_MSG_PONG, m.record, NULL, 0);
+        } else if (m.header.type == PM_MSG_SEEN) {
+            const struct pm_msg_seen *seen = m.record;
+            struct fake_seen *s = note(fake, PM_MSG_SEEN);
+            s->task = seen->task;
+            s->attempt = seen->attempt;
+            snprintf(s->text, sizeof s->text, "%s", seen->fingerprint);
         } else {
             note(fake, m.header.type);
         }

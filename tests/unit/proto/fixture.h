@@ -38,6 +38,7 @@ struct fake_broker {
     bool is_deaf;   /* takes none */
     bool no_ack;
     uint32_t beat_ms;
+    uint32_t proto;            /* chosen in WELCOME; PM_PROTO_MAX unless set otherwise */
     struct pm_msg_hello hello; /* the last one; strings in hello_arena */
     struct pm_arena hello_arena;
     uint32_t hellos;

@@ -124,6 +124,39 @@ static void lease_and_result_return_credit(void **state)
     pump_granted(s, 3); /* 2 at first, and one came back */
 }
 
+/* Whoever holds a page may ask whether it was read before; an answer for another attempt is none. */
+static void known_pages_can_be_asked_for(void **state)
+{
+    struct scene *s = *state;
+    assert_false(pm_peer_seen(s->peer, 77, "aa")); /* nobody there */
+    greet(s);
+    assert_false(pm_peer_seen(s->peer, 77, "aa")); /* not held */
+    lease(s, 77, 3);
+    assert_true(pm_peer_seen(s->peer, 77, "aa"));
+    assert_true(fake_pump_count(&s->fake, s->peer, PM_MSG_SEEN, 1));
+    assert_string_equal(fake_last(&s->fake, PM_MSG_SEEN)->text, "aa");
+    assert_int_equal(fake_last(&s->fake, PM_MSG_SEEN)->attempt, 3);
+    struct pm_msg_known known = {.task = 77, .attempt = 2, .is_known = true};
+    assert_int_equal(fake_send(&s->fake, PM_MSG_KNOWN, &known, NULL, 0), 0);
+    known.attempt = 3;
+    assert_int_equal(fake_send(&s->fake, PM_MSG_KNOWN, &known, NULL, 0), 0);
+    assert_true(fake_pump_event(&s->fake, s->peer, PM_PEER_KNOWN, &s->event));
+    assert_int_equal(s->event.attempt, 3);
+    assert_true(s->event.task == 77 && s->event.is_known);
+}
+
+/* A broker of protocol 1 does not know the question. */
+static void an_older_broker_is_not_asked(void **state)
+{
+    struct scene *s = *state;
+    s->fake.proto = 1;
+    greet(s);
+    lease(s, 77, 3);
+    assert_false(pm_peer_seen(s->peer, 77, "aa"));
+    result(s, 77);
+    assert_true(fake_pump_count(&s->fake, s->peer, PM_MSG_RESULT, 1));
+}
+
 static void credit_is_never_exceeded(void **state)
 {
     struct scene *s = *state;
@@ -545,6 +578,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(hello_says_who_we_are),
         SCENE(lease_and_result_return_credit),
+        SCENE(known_pages_can_be_asked_for),
+        SCENE(an_older_broker_is_not_asked),
         SCENE(credit_is_never_exceeded),
         SCENE(leases_beyond_the_credit_wait),
         SCENE(result_is_sent_again_after_a_broker_restart),
