@@ -28,9 +28,10 @@ struct pm_broker_config {
     int64_t result_ttl_us, stall_us, drain_us, adopt_us;
     uint64_t min_free_bytes; /* of the disk: below it no submits */
     uint32_t max_jobs;
-    int ready_fd;   /* -1: none */
-    int deaths_fd;  /* -1: none; deaths.c */
-    int parent_pid; /* 0: none */
+    int ready_fd;      /* -1: none */
+    int deaths_fd;     /* -1: none; deaths.c */
+    int parent_pid;    /* 0: none */
+    int listen_fds[2]; /* of work.sock and client.sock, bound by the one that started us; -1: bind them */
 };
 
 /* Everything that is refused, dropped or repaired has a counter; PM_COUNTERS lists them with their names. */
@@ -138,6 +139,7 @@ struct pm_broker {
     struct pm_now now;
     int64_t started_us, housekeeping_us, expiry_us, sweep_us, drain_until_us, space_us;
     bool is_draining, is_stopping, is_full;
+    bool is_replaced;        /* another broker follows at once: services keep their leases */
     struct pm_actions spare; /* the scheduler's list and this one take turns */
     uint64_t next_conn, disk_free;
     struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */

@@ -145,6 +145,11 @@ static void take_signals(struct pm_broker *b)
 {
     struct signalfd_siginfo info;
     while (read(b->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGHUP) { /* leases in hand go on: their holders show them to the next broker */
+            pm_log(PM_LOG_INFO, "making room for another broker leases=%zu", pm_sched_lease_count(b->sched));
+            b->is_stopping = b->is_replaced = true;
+            return;
+        }
         if (b->is_draining)
             b->is_stopping = true;
         pm_broker_drain(b);
@@ -153,7 +158,7 @@ static void take_signals(struct pm_broker *b)
 
 static void say_goodbye(struct pm_broker *b)
 {
-    struct pm_msg_goodbye bye = {.reason = "the broker stops"};
+    struct pm_msg_goodbye bye = {.reason = b->is_replaced ? "the broker restarts" : "the broker stops"};
     for (size_t i = 0; i < b->conn_count; i++) {
         pm_conn_flush(b, b->conns[i]);
         pm_conn_send_now(b, b->conns[i], PM_MSG_GOODBYE, &bye, (struct pm_bytes){0}, NULL);

@@ -16,6 +16,7 @@ struct settings {
     uint32_t result_ttl_s, stall_s, drain_s;
     uint32_t parent_pid;          /* 0: none */
     uint32_t ready_fd, deaths_fd; /* UINT32_MAX: none */
+    uint32_t work_fd, client_fd;  /* the same */
 };
 #define AT(member) offsetof(struct settings, member)
 static const struct pm_option options[] = {
@@ -50,6 +51,11 @@ static const struct pm_option options[] = {
     {"deaths-fd", 0, PM_OPTION_UINT, "N",
      "Read from descriptor N how services ended: lines of process number and wait status.", AT(deaths_fd), 0,
      1 << 20},
+    {"work-fd", 0, PM_OPTION_UINT, "N",
+     "Serve RUN/work.sock on descriptor N, which is bound to it and listens. It stays when the broker ends, "
+     "and connections wait there for the next one.",
+     AT(work_fd), 0, 1 << 20},
+    {"client-fd", 0, PM_OPTION_UINT, "N", "The same for RUN/client.sock.", AT(client_fd), 0, 1 << 20},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {options, pm_daemon_options, NULL};
 
@@ -80,7 +86,9 @@ static int run(void *settings, struct pm_error *err)
                                       .max_jobs = s->max_jobs,
                                       .ready_fd = s->ready_fd == UINT32_MAX ? -1 : (int)s->ready_fd,
                                       .deaths_fd = s->deaths_fd == UINT32_MAX ? -1 : (int)s->deaths_fd,
-                                      .parent_pid = (int)s->parent_pid};
+                                      .parent_pid = (int)s->parent_pid,
+                                      .listen_fds = {s->work_fd == UINT32_MAX ? -1 : (int)s->work_fd,
+                                                     s->client_fd == UINT32_MAX ? -1 : (int)s->client_fd}};
     struct pm_broker *b = NULL;
     umask(077); /* whatever is made here is nobody else's business */
     int rc = pm_broker_open(&config, &b, err);
@@ -112,7 +120,8 @@ static const struct pm_daemon broker = {
              "or page that ends its process twice is set aside; the rest of the document is delivered. "
              "Late answers are refused: every page and region has one committed result.\n",
          .more = "SIGNALS\nSIGTERM and SIGINT: take no new jobs and begin no new pages, finish the leases in "
-                 "hand, stop. A second one stops at once. Nothing is lost either way.\n"
+                 "hand, stop. A second one stops at once. Nothing is lost either way. SIGHUP: write what is "
+                 "decided and make room for another broker, which is given what is in hand.\n"
                  "\fFILES\n"
                  " STATE/journal.db  every job; docs/journal.md describes it\n"
                  " STATE/blobs       sources and results, named by their content\n"
@@ -141,6 +150,8 @@ int main(int argc, char **argv)
                          .stall_s = 5,
                          .drain_s = 10,
                          .ready_fd = UINT32_MAX,
-                         .deaths_fd = UINT32_MAX};
+                         .deaths_fd = UINT32_MAX,
+                         .work_fd = UINT32_MAX,
+                         .client_fd = UINT32_MAX};
     return pm_daemon_main(&broker, argc, argv, &s);
 }

@@ -219,6 +219,10 @@ static int open_sockets(struct pm_broker *b, struct pm_error *err)
             rc = pm_fail(err, PM_EIO, "cannot make a socket: %s", zmq_strerror(errno));
         if (!rc)
             rc = pm_socket_options(b->sockets[i], ZMQ_ROUTER, err);
+        /* A socket that outlives the broker: while another one starts, connections wait in its queue. */
+        int given = b->config.listen_fds[i];
+        if (!rc && given >= 0 && zmq_setsockopt(b->sockets[i], ZMQ_USE_FD, &given, sizeof given))
+            rc = pm_fail_errno(err, "cannot serve on descriptor %d", given);
         if (!rc && zmq_bind(b->sockets[i], endpoint))
             rc = pm_fail_errno(err, "cannot bind %s", endpoint);
         free(endpoint);
@@ -232,6 +236,7 @@ static int open_signals(struct pm_broker *b, struct pm_error *err)
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &mask, NULL) ||
         (b->signal_fd = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC)) < 0)
@@ -265,6 +270,9 @@ int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out
 {
     struct pm_broker *b = pm_xalloc(sizeof *b);
     b->config = *config;
+    for (int i = 0; i < PM_SOCKET_COUNT; i++)
+        if (config->listen_fds[i] >= 0)
+            fcntl(config->listen_fds[i], F_SETFD, FD_CLOEXEC);
     b->epoll_fd = b->signal_fd = b->parent_fd = b->lock_fds[0] = b->lock_fds[1] = -1;
     b->host = pm_host_id();
     b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
@@ -310,6 +318,8 @@ void pm_broker_free(struct pm_broker **broker)
     if (had_sockets) { /* libzmq removes them too, but not in every version */
         static const char *const names[] = {"work.sock", "client.sock", "services"};
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            if (i < PM_SOCKET_COUNT ? b->config.listen_fds[i] >= 0 : b->is_replaced)
+                continue; /* whoever made the sockets removes them; the next broker reads the services */
             char *path = pm_fs_join(b->config.run_dir, names[i]);
             unlink(path);
             free(path);

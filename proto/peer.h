@@ -25,6 +25,7 @@ struct pm_peer_config {
     uint32_t reader_count;
     uint32_t credit;    /* leases it holds at once */
     int64_t give_up_us; /* leave when no broker answers for this long; 0: never */
+    int ready_fd;       /* 0: none. Gets the process number, as a line, with the first welcome; closed then */
 };
 
 enum pm_peer_event_kind {

@@ -73,7 +73,7 @@ struct pm_peer {
     struct pm_queued_event *events, *delivered; /* delivered: keeps the reason valid until the next call */
     struct pm_arena arena;                      /* of the message just received */
     struct pm_blobs *blobs;
-    int signal_fd;
+    int signal_fd, ready_fd; /* ready_fd: -1: none, or told already */
     bool is_mask_saved;
     unsigned char old_mask[128]; /* sigset_t before opening */
     uint64_t refused;

@@ -8,6 +8,9 @@ const struct pm_option pm_peer_options[] = {
      offsetof(struct pm_peer_settings, daemon.name), 0, 0},
     {"give-up", 0, PM_OPTION_UINT, "SECONDS", "Leave when no broker answers for this long. Default: never.",
      offsetof(struct pm_peer_settings, give_up_s), 1, 1 << 30},
+    {"ready-fd", 0, PM_OPTION_UINT, "N",
+     "Write the process number, as a line, to descriptor N once the broker has welcomed this service.",
+     offsetof(struct pm_peer_settings, ready_fd), 3, 1 << 20},
     PM_OPTION_END};
 
 struct pm_peer_config pm_peer_config_of(const struct pm_peer_settings *settings, enum pm_role role)
@@ -16,5 +19,6 @@ struct pm_peer_config pm_peer_config_of(const struct pm_peer_settings *settings,
                                    .role = role,
                                    .name = settings->daemon.name,
                                    .credit = settings->credit,
-                                   .give_up_us = (int64_t)settings->give_up_s * 1000000};
+                                   .give_up_us = (int64_t)settings->give_up_s * 1000000,
+                                   .ready_fd = (int)settings->ready_fd};
 }
