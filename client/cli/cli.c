@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "client/cli/fleet.h"
 #include "client/cli/locate.h"
 #include "client/cli/up_config.h"
 
@@ -24,7 +25,18 @@ void pm_cli_error(const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     pm_sanitize_text(text);
-    fprintf(stderr, "pagemill: %s\n", text);
+    bool is_on = pm_color_is_on(STDERR_FILENO);
+    fprintf(stderr, "%spagemill:%s %s\n", pm_color_begin(PM_COLOR_BAD, is_on),
+            pm_color_end(PM_COLOR_BAD, is_on), text);
+}
+
+int pm_cli_use_color(const struct pm_command *command, const char *when)
+{
+    struct pm_error err;
+    if (!pm_color_choose(when, &err))
+        return -1;
+    pm_cli_error("%s: %s", command->name, err.text);
+    return PM_EXIT_USAGE;
 }
 
 int pm_cli_exit_code(int code)
@@ -95,7 +107,7 @@ static void complain_no_fleet(const char *endpoint)
             "parse FILE`");
 }
 
-char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code)
+char *pm_cli_find_endpoint(const struct pm_cli_fleet *where, int *exit_code)
 {
     char *endpoint = NULL;
     const char *named = where->socket ? where->socket : getenv("PAGEMILL_SOCKET");
@@ -127,7 +139,37 @@ char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code)
             free(run_dirs[i]);
         }
     }
-    if (endpoint && pm_locate_is_alive(endpoint))
+    return endpoint;
+}
+
+char *pm_cli_find_state(const struct pm_cli_fleet *where, int *exit_code)
+{
+    char *state = NULL, *endpoint = pm_cli_find_endpoint(where, exit_code);
+    const char *path = endpoint && !strncmp(endpoint, "ipc://", 6) ? endpoint + 6 : endpoint;
+    if (path && !strstr(path, "://")) {
+        const char *slash = strrchr(path, '/');
+        char *link =
+            pm_xprintf("%.*s/" PM_FLEET_STATE_LINK, slash ? (int)(slash - path) : 1, slash ? path : ".");
+        state = realpath(link, NULL);
+        free(link);
+    }
+    free(endpoint);
+    if (*exit_code != PM_EXIT_OK)
+        return NULL;
+    if (!state && where->config) {
+        struct pm_up_config config = {0};
+        struct pm_up_file *file;
+        if (!pm_up_config_read(where->config, &config, &file, NULL) && config.state)
+            state = pm_xstrdup(config.state);
+        pm_up_file_free(&file);
+    }
+    return state ? state : pm_locate_state_dir();
+}
+
+char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code)
+{
+    char *endpoint = pm_cli_find_endpoint(where, exit_code);
+    if (*exit_code != PM_EXIT_OK || (endpoint && pm_locate_is_alive(endpoint)))
         return endpoint;
     complain_no_fleet(endpoint);
     *exit_code = PM_EXIT_NO_FLEET;
@@ -166,6 +208,8 @@ int pm_cli_talk(const struct pm_command *command, int argc, char **argv, void *s
     struct pm_cli_session s = {.settings = settings, .interrupt_fd = -1};
     struct pm_error err;
     int code = pm_cli_begin(command, argc, argv, settings, &s.arguments);
+    if (code < 0)
+        code = pm_cli_use_color(command, where->color);
     if (code < 0 && check)
         code = check(&s);
     if (code < 0 && s.can_interrupt && (s.interrupt_fd = pm_interrupt_open(&err)) < 0) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/options.h"
+#include "client/cli/color.h"
 #include "client/include/pagemill.h"
 
 enum pm_exit {
@@ -22,7 +23,8 @@ struct pm_command {
 };
 extern const struct pm_command pm_command_parse, pm_command_submit, pm_command_jobs, pm_command_status,
     pm_command_watch, pm_command_cancel, pm_command_retry, pm_command_result, pm_command_top, pm_command_up,
-    pm_command_down, pm_command_model, pm_command_version, pm_command_help;
+    pm_command_down, pm_command_model, pm_command_version, pm_command_help, pm_command_logs,
+    pm_command_doctor, pm_command_health;
 extern const struct pm_command *const pm_commands[]; /* NULL-terminated, in the order of the help */
 
 /* "pagemill: text" on stderr, control characters replaced. */
@@ -38,18 +40,20 @@ int pm_cli_job_number(const char *text, uint64_t *out, struct pm_error *err); /*
 
 /* ---- options of every command that talks to a fleet ---- */
 struct pm_cli_fleet {
-    const char *socket, *config;
+    const char *socket, *config, *color;
 };
 #define PM_CLI_FLEET_OPTIONS(type, member)                                                                   \
-    {"socket",                                                                                               \
-     's',                                                                                                    \
-     PM_OPTION_TEXT,                                                                                         \
-     "PATH",                                                                                                 \
-     "The fleet's client socket: a path or an endpoint (ipc://, tcp://). Default: that of --config, then "   \
-     "$PAGEMILL_SOCKET, then the places where `pagemill up` puts it.",                                       \
-     offsetof(type, member.socket),                                                                          \
-     0,                                                                                                      \
-     0},                                                                                                     \
+    PM_CLI_COLOR_OPTION(type, member.color),                                                                 \
+        {"socket",                                                                                           \
+         's',                                                                                                \
+         PM_OPTION_TEXT,                                                                                     \
+         "PATH",                                                                                             \
+         "The fleet's client socket: a path or an endpoint (ipc://, tcp://). Default: that of --config, "    \
+         "then "                                                                                             \
+         "$PAGEMILL_SOCKET, then the places where `pagemill up` puts it.",                                   \
+         offsetof(type, member.socket),                                                                      \
+         0,                                                                                                  \
+         0},                                                                                                 \
     {                                                                                                        \
         "config", 'c', PM_OPTION_TEXT, "FILE",                                                               \
             "Find the fleet by the configuration file it was started with.", offsetof(type, member.config),  \
@@ -57,6 +61,14 @@ struct pm_cli_fleet {
     }
 /* Connects; complains and returns an exit code, or 0. cancel_fd: -1 or as in the library. */
 int pm_cli_connect(const struct pm_cli_fleet *where, int cancel_fd, pagemill **out);
+/* Applies --color; PM_EXIT_USAGE after a complaint, else -1. pm_cli_talk does it. */
+int pm_cli_use_color(const struct pm_command *command, const char *when);
+/* The endpoint that pm_cli_connect would use, alive or not, without a complaint; caller frees. NULL: none is
+ * known. exit_code_out: PM_EXIT_USAGE after a complaint about --config. */
+char *pm_cli_find_endpoint(const struct pm_cli_fleet *where, int *exit_code_out);
+/* The state folder of that fleet, running or not: as --config says, else what the run folder points at
+ * (PM_FLEET_STATE_LINK), else the user's; caller frees. NULL after a complaint. */
+char *pm_cli_find_state(const struct pm_cli_fleet *where, int *exit_code_out);
 /* The endpoint that pm_cli_connect would use; caller frees. NULL and an exit code when there is none. */
 char *pm_cli_endpoint(const struct pm_cli_fleet *where, int *exit_code);
 

@@ -70,8 +70,8 @@ static const struct pm_option options[] = {
     {"log-level", 0, PM_OPTION_TEXT, "LEVEL", "debug, info, warning or error. Default: info.", UP(log_level),
      0, 0},
     {"detach", 'd', PM_OPTION_FLAG, NULL,
-     "Return as soon as the fleet is ready; it goes on in the background, logging to "
-     "STATE/fleet.log.",
+     "Return as soon as the fleet is ready; it goes on in the background. What it says while it starts is in "
+     "STATE/fleet.log, everything in STATE/logs (`pagemill logs`).",
      offsetof(struct settings, detach), 0, 0},
     {"print-config", 0, PM_OPTION_FLAG, NULL,
      "Print a configuration file of all defaults, with comments, and do nothing "
@@ -165,6 +165,7 @@ static void close_folders(struct folders *f, bool was_started)
     if (was_started) {
         remove_file(f->run, "client.sock");
         remove_file(f->run, "work.sock");
+        remove_file(f->run, PM_FLEET_STATE_LINK);
         if (f->pixels_root)
             (void)pm_fs_remove_tree(f->pixels_root, NULL);
         remove_file(f->run, "run.lock");    /* of the broker, which is gone */
@@ -180,6 +181,30 @@ static void close_folders(struct folders *f, bool was_started)
     free(f->models);
 }
 
+/* For those who know the run folder only; one who finds no link looks in the usual place. */
+static void link_state(const struct folders *f)
+{
+    char *link = pm_fs_join(f->run, PM_FLEET_STATE_LINK);
+    unlink(link);
+    if (symlink(f->state, link))
+        pm_log(PM_LOG_WARNING, "cannot make the link %s: %s", link, strerror(errno));
+    free(link);
+}
+
+/* A fleet runs without log files too. */
+static struct pm_log_files *open_logs(const struct folders *f)
+{
+    struct pm_log_files *logs;
+    struct pm_error err;
+    char *dir = pm_fs_join(f->state, PM_LOG_FILES_DIR);
+    if (pm_log_files_open(dir, PM_LOG_FILES_BYTES, PM_LOG_FILES_KEEP, &logs, &err))
+        pm_log(PM_LOG_WARNING, "no log files are kept: %s", err.text);
+    else
+        pm_log_tee(pm_log_files_take, logs);
+    free(dir);
+    return logs;
+}
+
 static int serve(const struct settings *s, struct pm_error *err)
 {
     struct folders f = {0};
@@ -190,7 +215,9 @@ static int serve(const struct settings *s, struct pm_error *err)
     if (!rc)
         rc = pm_readers_parse(up->reader ? up->reader : "fast", f.models, up->workers, up->threads, &readers,
                               err);
+    struct pm_log_files *logs = rc ? NULL : open_logs(&f);
     if (!rc) {
+        link_state(&f);
         struct pm_fleet fleet = {.run_dir = f.run,
                                  .state_dir = f.state,
                                  .pixel_dir = f.pixels,
@@ -208,12 +235,16 @@ static int serve(const struct settings *s, struct pm_error *err)
                                  .life_fd = -1,
                                  .report_fd = s->report_fd ? (int)s->report_fd : -1,
                                  .keep_fds = f.locks,
-                                 .keep_count = f.lock_count};
+                                 .keep_count = f.lock_count,
+                                 .logs = logs,
+                                 .is_quiet = logs && s->report_fd};
         if (s->report_fd)
             fcntl((int)s->report_fd, F_SETFD, FD_CLOEXEC);
         rc = pm_fleet_run(&fleet, err);
     } else if (s->report_fd)
         dprintf((int)s->report_fd, "failed %s\n", err->text);
+    pm_log_tee(NULL, NULL);
+    pm_log_files_free(&logs);
     pm_readers_free(&readers);
     close_folders(&f, can_start);
     return rc;
@@ -349,6 +380,8 @@ const struct pm_command pm_command_up = {
              " 2    wrong usage or configuration\n"
              "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
              " RUN/work.sock            for the fleet's own processes\n"
-             " STATE/                   journal and blobs\n",
+             " STATE/                   journal and blobs\n"
+             " STATE/logs/fleet.log     what all processes log, for `pagemill logs`; older ones are .1 to "
+             ".4\n",
          .tables = tables},
 };

@@ -293,7 +293,10 @@ static void on_event(struct run *r, const struct pm_supervise_event *e)
         break;
     case PM_SUPERVISE_LINE: { /* already a whole log line */
         char *line = pm_xprintf("%s\n", e->text);
-        (void)pm_fs_write_all(STDERR_FILENO, line, strlen(line), NULL);
+        if (!r->fleet->is_quiet)
+            (void)pm_fs_write_all(STDERR_FILENO, line, strlen(line), NULL);
+        if (r->fleet->logs)
+            pm_log_files_put(r->fleet->logs, e->name, e->pid, e->text);
         free(line);
         break;
     }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "client/cli/log_files.h"
 #include "client/cli/readers.h"
 
 struct pm_fleet { /* strings borrowed */
@@ -32,13 +33,16 @@ struct pm_fleet { /* strings borrowed */
     int report_fd;            /* -1, or a pipe: "ready\n", "failed TEXT\n" */
     const int *keep_fds;      /* locks that every process of the fleet holds */
     uint32_t keep_count;
-    bool is_private; /* its state is thrown away: stop without draining */
+    bool is_private;           /* its state is thrown away: stop without draining */
+    struct pm_log_files *logs; /* NULL, or what keeps the lines of all processes */
+    bool is_quiet;             /* lines of the others go to logs alone, not to stderr too */
 };
 
 /* Runs until told to stop. 0 after an ordered stop, PM_... when the fleet cannot run. */
 int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err);
 
-#define PM_FLEET_LOCK "supervisor.lock" /* the broker has locks of its own */
+#define PM_FLEET_STATE_LINK "state"           /* in the run folder: points at the state folder */
+#define PM_FLEET_LOCK       "supervisor.lock" /* the broker has locks of its own */
 /* Makes DIR (0700) and takes the lock in it; *fd_out stays open to hold it. PM_EBUSY when a process holds it.
  */
 int pm_fleet_lock(const char *dir, int *fd_out, struct pm_error *err);
