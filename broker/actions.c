@@ -16,7 +16,10 @@ struct pm_op *pm_actions_op(struct pm_actions *a, enum pm_op_kind kind, uint64_t
                          .text = "",
                          .record = "",
                          .sheet = "",
-                         .blob = ""};
+                         .blob = "",
+                         .cause = "",
+                         .peer = "",
+                         .version = ""};
     return op;
 }
 

@@ -29,16 +29,18 @@ enum pm_op_kind {
     PM_OP_REGION_DONE, /* page, region, text bytes in data */
     PM_OP_REGION_FAIL, /* page, region, code, text, fails */
     PM_OP_TRIES,       /* task, fails, crashes, is_suspect */
+    PM_OP_ATTEMPT,     /* one that failed: task, attempt, cause, code, text, peer, version, wall_us */
+    PM_OP_BLAME,       /* task: its last attempt that was "killed" has crashed: cause, text */
 };
 
 struct pm_op {
     enum pm_op_kind kind;
     uint64_t job, task;
-    uint32_t page, region, generation, state;
+    uint32_t page, region, generation, state, attempt;
     uint32_t fails, crashes, failed;
     bool is_suspect;
     int64_t wall_us;
-    const char *client, *code, *text, *record, *sheet, *blob;
+    const char *client, *code, *text, *record, *sheet, *blob, *cause, *peer, *version;
     const struct pm_msg_submit *submit;
     uint64_t bytes;
     struct pm_bytes data; /* region text; manifest */

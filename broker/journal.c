@@ -7,7 +7,7 @@
 #include "broker/journal_internal.h"
 #include "proto/page.h"
 
-#define JOURNAL_VERSION 1
+#define JOURNAL_VERSION 2
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
@@ -84,6 +84,16 @@ static const char *const sql_text[SQL_COUNT] = {
                         " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [SQL_TRIES_PUT] = "INSERT OR REPLACE INTO tries VALUES(?1, ?2, ?3, ?4)",
     [SQL_TRIES_DROP] = "DELETE FROM tries WHERE task BETWEEN ?1 AND ?2",
+    [SQL_ATTEMPT_PUT] = "INSERT INTO attempt SELECT ?1, 1 + coalesce(max(seq), 0), ?2, ?3, ?4, ?5, ?6, ?7,"
+                        " ?8, ?9 FROM attempt WHERE job = ?1",
+    [SQL_ATTEMPT_TRIM] = "DELETE FROM attempt WHERE job = ?1 AND seq <="
+                         " (SELECT max(seq) FROM attempt WHERE job = ?1) - ?2",
+    [SQL_ATTEMPT_BLAME] =
+        "UPDATE attempt SET cause = ?3, text = ?4 WHERE job = ?1 AND seq = (SELECT max(seq) FROM attempt"
+        " WHERE job = ?1 AND task = ?2 AND cause = 'killed')",
+    [SQL_ATTEMPT_DROP] = "DELETE FROM attempt WHERE job = ?1",
+    [SQL_READ_ATTEMPTS] = "SELECT task, attempt, cause, code, text, peer, version, wall_us FROM attempt"
+                          " WHERE job = ?1 ORDER BY seq LIMIT ?2",
     [SQL_KEYS_JOB] = "SELECT source, blobs FROM job WHERE id = ?1",
     [SQL_KEYS_PAGE] = "SELECT record, sheet, blob, blobs FROM page WHERE job = ?1 AND page = ?2",
     [SQL_KEYS_PAGES] = "SELECT record, sheet, blob, blobs FROM page WHERE job = ?1",
@@ -162,6 +172,16 @@ static int read_number(struct pm_journal *j, const char *text, int64_t *out, str
     return rc;
 }
 
+/* From an older format, in one transaction. 2: the log of attempts. */
+static int upgrade(struct pm_journal *j, int64_t from, struct pm_error *err)
+{
+    char *text = pm_xprintf("BEGIN IMMEDIATE;%s%s PRAGMA user_version=%d; COMMIT", from < 1 ? schema : "",
+                            pm_journal_attempt_schema, JOURNAL_VERSION);
+    int rc = run(j, text, err);
+    free(text);
+    return rc;
+}
+
 static int set_up(struct pm_journal *j, struct pm_error *err)
 {
     int64_t version = 0;
@@ -179,12 +199,7 @@ static int set_up(struct pm_journal *j, struct pm_error *err)
                  "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=1000;"
                  "PRAGMA journal_size_limit=16777216; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON",
                  err);
-    if (!rc && !version) {
-        char *text = pm_xprintf("BEGIN IMMEDIATE;%s PRAGMA user_version=%d; COMMIT", schema, JOURNAL_VERSION);
-        rc = run(j, text, err);
-        free(text);
-    }
-    return rc;
+    return rc || version == JOURNAL_VERSION ? rc : upgrade(j, version, err);
 }
 
 int pm_journal_open(const char *path, const char *vfs, struct pm_journal **out, struct pm_error *err)
@@ -455,6 +470,8 @@ static int job_drop(struct pm_journal *j, const struct pm_op *op, struct pm_erro
     if (!rc)
         rc = simple(j, SQL_JOB_DROP_PAGES, op->job, 0, err);
     if (!rc)
+        rc = simple(j, SQL_ATTEMPT_DROP, op->job, 0, err);
+    if (!rc)
         rc = simple(j, SQL_JOB_DROP, op->job, 0, err);
     return rc ? rc : drop_job_tries(j, op->job, err);
 }
@@ -556,13 +573,21 @@ static const struct {
     int (*write)(struct pm_journal *, const struct pm_op *, struct pm_error *);
     enum touches touches;
 } writers[] = {
-    [PM_OP_JOB_PUT] = {job_put, TOUCH_JOB},          [PM_OP_JOB_RUN] = {job_run, TOUCH_NONE},
-    [PM_OP_JOB_OPEN] = {job_open, TOUCH_NONE},       [PM_OP_JOB_FINISH] = {job_finish, TOUCH_ALL},
-    [PM_OP_JOB_RETRY] = {job_retry, TOUCH_JOB},      [PM_OP_JOB_DROP] = {job_drop, TOUCH_ALL},
-    [PM_OP_PAGE_LAID] = {page_laid, TOUCH_PAGE},     [PM_OP_PAGE_RESET] = {page_reset, TOUCH_PAGE},
-    [PM_OP_PAGE_DONE] = {page_done, TOUCH_PAGE},     [PM_OP_PAGE_FAIL] = {page_fail, TOUCH_PAGE},
-    [PM_OP_REGION_DONE] = {region_done, TOUCH_NONE}, [PM_OP_REGION_FAIL] = {region_fail, TOUCH_NONE},
+    [PM_OP_JOB_PUT] = {job_put, TOUCH_JOB},
+    [PM_OP_JOB_RUN] = {job_run, TOUCH_NONE},
+    [PM_OP_JOB_OPEN] = {job_open, TOUCH_NONE},
+    [PM_OP_JOB_FINISH] = {job_finish, TOUCH_ALL},
+    [PM_OP_JOB_RETRY] = {job_retry, TOUCH_JOB},
+    [PM_OP_JOB_DROP] = {job_drop, TOUCH_ALL},
+    [PM_OP_PAGE_LAID] = {page_laid, TOUCH_PAGE},
+    [PM_OP_PAGE_RESET] = {page_reset, TOUCH_PAGE},
+    [PM_OP_PAGE_DONE] = {page_done, TOUCH_PAGE},
+    [PM_OP_PAGE_FAIL] = {page_fail, TOUCH_PAGE},
+    [PM_OP_REGION_DONE] = {region_done, TOUCH_NONE},
+    [PM_OP_REGION_FAIL] = {region_fail, TOUCH_NONE},
     [PM_OP_TRIES] = {tries_put, TOUCH_NONE},
+    [PM_OP_ATTEMPT] = {pm_journal_attempt_put, TOUCH_NONE},
+    [PM_OP_BLAME] = {pm_journal_attempt_blame, TOUCH_NONE},
 };
 
 static int touch(struct pm_journal *j, const struct pm_op *op, int change, struct pm_error *err)

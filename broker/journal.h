@@ -1,6 +1,6 @@
 /* The journal: every accepted job and what became of its parts, in one SQLite file.
  *
- *   journal.db, PRAGMA user_version = 1, WAL, synchronous = FULL, one exclusive connection
+ *   journal.db, PRAGMA user_version = 2, WAL, synchronous = FULL, one exclusive connection
  *
  *   meta    key, value                     "epoch": grows with every start, synced before anything is sent
  *   job     id, client, key, state, generation, is_open, document_pages, submit (a SUBMIT record), source,
@@ -8,8 +8,10 @@
  *           pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries (finished jobs)
  *   page    job, page, width, height, generation, stage (enum pm_page_stage), record, sheet, sheet_bytes,
  *           costs (u32 little endian each), blob, blobs, regions, regions_failed, error_code, error_text,
- * fails region  job, page, region, text (a pm_region_text record) or error_code, error_text, fails tries
- * task, fails, crashes, is_suspect       only of tasks that failed and will be tried again
+ *           fails
+ *   region  job, page, region, text (a pm_region_text record) or error_code, error_text, fails
+ *   tries   task, fails, crashes, is_suspect       only of tasks that failed and will be tried again
+ *   attempt job, seq, task, attempt, cause, code, text, peer, version, wall_us: attempts that failed
  *
  * A row of region exists once: a second result of the same region is a constraint error, not a surprise.
  * Rows of regions go when their page is done (failed ones stay, for people). Leases are not written: epoch
@@ -59,6 +61,9 @@ int pm_journal_regions(struct pm_journal *j, uint64_t job, uint32_t page, struct
 /* Failed pages and regions, in order, at most limit. */
 int pm_journal_errors(struct pm_journal *j, uint64_t job, uint32_t limit, struct pm_arena *arena,
                       struct pm_page_error **errors_out, uint32_t *count_out, struct pm_error *err);
+/* Attempts that failed, oldest first: the last PM_LIMIT_JOB_ATTEMPTS of them. */
+int pm_journal_attempts(struct pm_journal *j, uint64_t job, struct pm_arena *arena,
+                        struct pm_attempt **attempts_out, uint32_t *count_out, struct pm_error *err);
 /* Empty when the job has none. */
 int pm_journal_manifest(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_bytes *out,
                         struct pm_error *err);

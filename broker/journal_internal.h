@@ -1,4 +1,5 @@
-/* Shared by journal.c (writing) and journal_read.c (reading): the connection and its prepared statements. */
+/* Shared by journal.c (writing), journal_attempts.c and journal_read.c (reading): the connection and its
+ * prepared statements. */
 #ifndef PM_BROKER_JOURNAL_INTERNAL_H
 #define PM_BROKER_JOURNAL_INTERNAL_H
 
@@ -36,6 +37,11 @@ enum sql {
     SQL_REGION_FAIL,
     SQL_TRIES_PUT,
     SQL_TRIES_DROP,
+    SQL_ATTEMPT_PUT,
+    SQL_ATTEMPT_TRIM,
+    SQL_ATTEMPT_BLAME,
+    SQL_ATTEMPT_DROP,
+    SQL_READ_ATTEMPTS,
     SQL_KEYS_JOB,
     SQL_KEYS_PAGE,
     SQL_KEYS_PAGES,
@@ -73,5 +79,10 @@ struct pm_journal {
 sqlite3_stmt *pm_journal_sql(struct pm_journal *j, enum sql which, struct pm_error *err);
 int pm_journal_fail(struct pm_journal *j, const char *doing, struct pm_error *err);
 const char *pm_column_text(sqlite3_stmt *st, int column); /* never NULL; until the next step */
+
+/* journal_attempts.c */
+extern const char pm_journal_attempt_schema[];
+int pm_journal_attempt_put(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
+int pm_journal_attempt_blame(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
 
 #endif

@@ -11,10 +11,11 @@ enum task_state { TASK_NONE, TASK_READY, TASK_WAIT, TASK_LEASED, TASK_DONE, TASK
 
 /* What is remembered of any task: four bytes, because there are millions of regions. */
 struct tries {
-    uint8_t state : 4, is_suspect : 1, needs_disk : 1;
-    uint8_t issue;   /* leases given in this generation and epoch */
-    uint8_t fails;   /* attempts that count */
-    uint8_t crashes; /* of them, ended their process */
+    uint8_t state : 3, is_suspect : 1, needs_disk : 1;
+    uint8_t kills : 3; /* its process was killed, since the last attempt that counts */
+    uint8_t issue;     /* leases given in this generation and epoch */
+    uint8_t fails;     /* attempts that count */
+    uint8_t crashes;   /* of them, ended their process */
 };
 
 struct region {
@@ -106,6 +107,7 @@ struct lease {
 struct peer {
     uint32_t id;
     enum pm_role role;
+    char *name, *version;
     uint32_t *queues, queue_count; /* indexes of queues */
     uint64_t granted, leased;
     struct lease **leases;
@@ -157,6 +159,13 @@ struct ref {
 
 /* How a failed attempt is counted. */
 enum fail_class { FAIL_INPUT, FAIL_CRASH, FAIL_KILL, FAIL_TIMEOUT, FAIL_RESOURCES, FAIL_LOST, FAIL_OTHER };
+struct failure {
+    enum fail_class why;
+    int code;
+    const char *text;
+    uint32_t attempt;        /* of the lease that ended; 0: nobody had it */
+    const struct peer *peer; /* who had it; NULL: nobody */
+};
 
 /* scheduler.c */
 struct job *pm_sched_find(const struct pm_sched *s, uint64_t id);
@@ -188,8 +197,8 @@ bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q);
 void pm_queue_unpark(struct pm_sched *s, uint32_t queue);
 
 /* sched_task.c */
-void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, enum fail_class why, int code,
-                  const char *text);
+/* An attempt failed: it is written down, and the task is tried again or given up. Its lease has ended. */
+void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f);
 enum fail_class pm_fail_class(int code, bool is_final);
 void pm_page_begin_regions(struct pm_sched *s, struct job *j, struct page *p);
 void pm_page_check(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p);
@@ -197,6 +206,7 @@ void pm_job_check(struct pm_sched *s, struct pm_now now, struct job *j);
 void pm_page_rerun(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p, const char *why);
 
 /* sched_lease.c */
+struct peer *pm_peer_find(const struct pm_sched *s, uint32_t id); /* NULL: none */
 void pm_lease_end(struct pm_sched *s, struct lease *l); /* frees it; the task's state is the caller's */
 void pm_lease_revoke(struct pm_sched *s, uint64_t task, const char *reason); /* and tells the peer */
 void pm_timer_add(struct pm_sched *s, int64_t when, uint64_t task);

@@ -45,7 +45,7 @@ static uint64_t timer_pop(struct pm_sched *s)
 
 /* ---- peers ---- */
 
-static struct peer *find_peer(const struct pm_sched *s, uint32_t id)
+struct peer *pm_peer_find(const struct pm_sched *s, uint32_t id)
 {
     for (size_t i = 0; i < s->peer_count; i++)
         if (s->peers[i]->id == id)
@@ -59,6 +59,8 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
     struct peer *p = pm_xalloc(sizeof *p);
     p->id = s->next_peer++;
     p->role = facts->role;
+    p->name = pm_xstrdup(facts->name ? facts->name : "");
+    p->version = pm_xstrdup(facts->version ? facts->version : "");
     p->granted = facts->granted;
     p->leased = facts->leased;
     bool is_worker = facts->role == PM_ROLE_WORKER;
@@ -80,14 +82,14 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
 
 void pm_sched_credit(struct pm_sched *s, uint32_t peer, uint64_t granted)
 {
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     if (p && granted > p->granted) /* cumulative: an old one is simply smaller */
         p->granted = granted;
 }
 
 void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, uint64_t leased)
 {
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     if (!p)
         return;
     p->granted = granted;
@@ -96,7 +98,7 @@ void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, u
 
 void pm_sched_alive(struct pm_sched *s, uint32_t peer)
 {
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     if (!p)
         return;
     p->stalled_us = 0;
@@ -105,20 +107,20 @@ void pm_sched_alive(struct pm_sched *s, uint32_t peer)
 
 void pm_sched_mute(struct pm_sched *s, uint32_t peer)
 {
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     if (p)
         p->is_mute = true;
 }
 
 uint32_t pm_sched_peer_leases(const struct pm_sched *s, uint32_t peer)
 {
-    const struct peer *p = find_peer(s, peer);
+    const struct peer *p = pm_peer_find(s, peer);
     return p ? (uint32_t)p->lease_count : 0;
 }
 
 uint32_t pm_sched_peer_tasks(const struct pm_sched *s, uint32_t peer, uint64_t *out, uint32_t most)
 {
-    const struct peer *p = find_peer(s, peer);
+    const struct peer *p = pm_peer_find(s, peer);
     uint32_t count = 0;
     for (size_t i = 0; p && i < p->lease_count && count < most; i++)
         out[count++] = p->leases[i]->task;
@@ -127,7 +129,7 @@ uint32_t pm_sched_peer_tasks(const struct pm_sched *s, uint32_t peer, uint64_t *
 
 uint32_t pm_sched_peer_room(const struct pm_sched *s, uint32_t peer)
 {
-    const struct peer *p = find_peer(s, peer);
+    const struct peer *p = pm_peer_find(s, peer);
     return p && p->granted > p->leased ? (uint32_t)(p->granted - p->leased) : 0;
 }
 
@@ -187,7 +189,7 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
 
 void pm_lease_end(struct pm_sched *s, struct lease *l)
 {
-    struct peer *p = find_peer(s, l->peer);
+    struct peer *p = pm_peer_find(s, l->peer);
     if (p) {
         size_t i = 0;
         while (i < p->lease_count && p->leases[i] != l)
@@ -255,7 +257,7 @@ void pm_sched_lease_unsent(struct pm_sched *s, struct pm_now now, uint64_t task)
     struct lease *l = pm_map_get(&s->leases, task);
     if (!l)
         return;
-    struct peer *p = find_peer(s, l->peer);
+    struct peer *p = pm_peer_find(s, l->peer);
     if (p && p->leased)
         p->leased--;
     s->stats.unsent++;
@@ -273,17 +275,18 @@ void pm_sched_lease_impossible(struct pm_sched *s, struct pm_now now, uint64_t t
     struct ref r;
     if (!l || !pm_sched_ref(s, task, &r))
         return;
-    struct peer *p = find_peer(s, l->peer);
+    struct peer *p = pm_peer_find(s, l->peer);
     if (p && p->leased)
         p->leased--;
+    const struct failure f = {FAIL_INPUT, code, text, l->attempt, p};
     pm_lease_end(s, l);
-    pm_task_fail(s, now, &r, FAIL_INPUT, code, text);
+    pm_task_fail(s, now, &r, &f);
 }
 
 void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enum pm_peer_end how)
 {
     s->now_us = now.us;
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     if (!p)
         return;
     while (p->lease_count) {
@@ -293,10 +296,13 @@ void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enu
             give_back(s, l);
             continue;
         }
+        bool is_crash = how == PM_PEER_CRASHED;
+        const struct failure f = {is_crash ? FAIL_CRASH : FAIL_KILL, PM_ECRASH,
+                                  is_crash ? "the process working on it crashed"
+                                           : "the process working on it was killed",
+                                  l->attempt, p};
         pm_lease_end(s, l);
-        pm_task_fail(s, now, &r, how == PM_PEER_CRASHED ? FAIL_CRASH : FAIL_KILL, PM_ECRASH,
-                     how == PM_PEER_CRASHED ? "the process working on it crashed"
-                                            : "the process working on it was killed");
+        pm_task_fail(s, now, &r, &f);
     }
     for (size_t i = 0; i < s->peer_count; i++)
         if (s->peers[i] == p)
@@ -305,6 +311,8 @@ void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enu
         s->queues[p->queues[i]]->servers--;
     free(p->leases);
     free(p->queues);
+    free(p->name);
+    free(p->version);
     free(p);
 }
 
@@ -313,7 +321,7 @@ void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enu
 bool pm_sched_held(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_held *held)
 {
     s->now_us = now.us;
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     struct ref r;
     struct lease *l = pm_map_get(&s->leases, held->task);
     if (!p || !pm_sched_ref(s, held->task, &r))
@@ -345,7 +353,7 @@ void pm_sched_unheld(struct pm_sched *s, struct pm_now now, uint32_t peer, const
                      uint32_t held_count)
 {
     s->now_us = now.us;
-    struct peer *p = find_peer(s, peer);
+    struct peer *p = pm_peer_find(s, peer);
     for (size_t i = p ? p->lease_count : 0; i-- > 0;) {
         struct lease *l = p->leases[i];
         bool is_held = false;
@@ -394,14 +402,16 @@ static void scan_leases(struct pm_sched *s, struct pm_now now)
         if (!l || !pm_sched_ref(s, late[i], &r))
             continue;
         bool is_stalled = now.us - l->progress_us > l->stall_us;
-        struct peer *p = find_peer(s, l->peer);
+        struct peer *p = pm_peer_find(s, l->peer);
         if (is_stalled && p && !p->stalled_us)
             p->stalled_us = now.us;
         *(is_stalled ? &s->stats.stalled : &s->stats.deadlines) += 1;
+        const struct failure f = {FAIL_TIMEOUT, PM_ETIMEOUT,
+                                  is_stalled ? "the process working on it made no progress"
+                                             : "it took longer than its deadline",
+                                  l->attempt, p};
         pm_lease_revoke(s, late[i], is_stalled ? "fenced" : "deadline");
-        pm_task_fail(s, now, &r, FAIL_TIMEOUT, PM_ETIMEOUT,
-                     is_stalled ? "the process working on it made no progress"
-                                : "it took longer than its deadline");
+        pm_task_fail(s, now, &r, &f);
     }
     free(late);
     for (size_t i = 0; i < s->peer_count; i++) {
@@ -522,7 +532,9 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
 {
     pm_task_unready(s, r);
     if (r->t->issue == 255) {
-        pm_task_fail(s, now, r, FAIL_INPUT, PM_ELIMIT, "it was leased 255 times without an end");
+        const struct failure f = {
+            .why = FAIL_INPUT, .code = PM_ELIMIT, .text = "it was leased 255 times without an end"};
+        pm_task_fail(s, now, r, &f);
         return false;
     }
     r->t->issue++;

@@ -15,19 +15,19 @@ static uint64_t next_random(struct pm_sched *s)
     return z ^ z >> 31;
 }
 
-/* Doubles with every failure, half of it random, at most 30 s. The first try after a killed process is at
- * once: the task had no part in it. */
+#define KILLS_PER_FAIL   4 /* whoever kills processes rarely means the task that is in hand */
+#define BACK_OFF_MOST_US 30000000
+
+/* Doubles with every failure, half of it random. */
 static int64_t back_off_us(struct pm_sched *s, enum fail_class why, unsigned fails)
 {
     static const int64_t base_us[] = {
         [FAIL_CRASH] = 50000,       [FAIL_KILL] = 50000,  [FAIL_TIMEOUT] = 200000,
         [FAIL_RESOURCES] = 1000000, [FAIL_LOST] = 100000, [FAIL_OTHER] = 200000,
     };
-    if (why == FAIL_KILL && fails <= 1)
-        return 0;
     int64_t delay = base_us[why] << (fails > 10 ? 10 : fails - 1);
     delay = delay / 2 + (int64_t)(next_random(s) % (uint64_t)(delay / 2 + 1));
-    return delay > 30000000 ? 30000000 : delay;
+    return delay > BACK_OFF_MOST_US ? BACK_OFF_MOST_US : delay;
 }
 
 enum fail_class pm_fail_class(int code, bool is_final)
@@ -54,6 +54,36 @@ enum fail_class pm_fail_class(int code, bool is_final)
     default:
         return FAIL_OTHER;
     }
+}
+
+/* ---- what is remembered of attempts ---- */
+
+/* Written with what follows from it: whoever asks why a part failed finds every attempt. */
+static void write_down(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f)
+{
+    static const char *const causes[] = {
+        [FAIL_INPUT] = "input",     [FAIL_CRASH] = "crash",         [FAIL_KILL] = "killed",
+        [FAIL_TIMEOUT] = "timeout", [FAIL_RESOURCES] = "resources", [FAIL_LOST] = "lost-input",
+        [FAIL_OTHER] = "other",
+    };
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_ATTEMPT, r->job->id);
+    op->task = r->task;
+    op->attempt = f->attempt;
+    op->cause = causes[f->why];
+    op->code = pm_err_name(f->code);
+    op->text = pm_actions_text(&s->actions, f->text);
+    op->peer = pm_actions_text(&s->actions, f->peer ? f->peer->name : "");
+    op->version = pm_actions_text(&s->actions, f->peer ? f->peer->version : "");
+    op->wall_us = now.wall_us;
+}
+
+static void remember_tries(struct pm_sched *s, const struct ref *r)
+{
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_TRIES, r->job->id);
+    op->task = r->task;
+    op->fails = r->t->fails;
+    op->crashes = r->t->crashes;
+    op->is_suspect = r->t->is_suspect;
 }
 
 /* ---- pages and jobs that may be complete ---- */
@@ -221,24 +251,19 @@ static void set_aside(struct pm_sched *s, struct pm_now now, const struct ref *r
     fail_for_good(s, now, r, PM_ECRASH, full);
 }
 
-static void remember_tries(struct pm_sched *s, const struct ref *r)
-{
-    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_TRIES, r->job->id);
-    op->task = r->task;
-    op->fails = r->t->fails;
-    op->crashes = r->t->crashes;
-    op->is_suspect = r->t->is_suspect;
-}
-
 void pm_sched_crashed(struct pm_sched *s, struct pm_now now, const uint64_t *tasks, uint32_t count)
 {
     s->now_us = now.us;
     for (uint32_t i = 0; i < count; i++) {
         struct ref r;
-        /* No fails: it began anew meanwhile, and what killed the process may be gone. */
-        if (!pm_sched_ref(s, tasks[i], &r) || !r.t->fails || r.t->state < TASK_READY ||
+        /* Never failed: it began anew meanwhile, and what killed the process may be gone. */
+        if (!pm_sched_ref(s, tasks[i], &r) || (!r.t->fails && !r.t->kills) || r.t->state < TASK_READY ||
             r.t->state > TASK_LEASED)
             continue;
+        struct pm_op *op = pm_actions_op(&s->actions, PM_OP_BLAME, r.job->id);
+        op->task = r.task;
+        op->cause = "crash";
+        op->text = "the process working on it crashed";
         r.t->crashes += r.t->crashes < 255;
         r.t->is_suspect = true;
         if (r.t->crashes < s->config.max_crashes) {
@@ -250,52 +275,67 @@ void pm_sched_crashed(struct pm_sched *s, struct pm_now now, const uint64_t *tas
     }
 }
 
-/* The lease has ended already; the task's state is still LEASED. */
-void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, enum fail_class why, int code,
-                  const char *text)
+/* Counts a failure. Killed processes count a quarter: the operator and the kernel's memory guard end them
+ * without a thought for the task in hand. What may be to blame runs alone from then on, and so does what
+ * found no memory: others took it. */
+static void count_failure(struct tries *t, const struct failure *f)
+{
+    if (f->why == FAIL_KILL && ++t->kills < KILLS_PER_FAIL) {
+        t->is_suspect |= t->kills > 1 || t->fails;
+        return;
+    }
+    t->kills = 0;
+    t->fails += t->fails < 255;
+    t->crashes += f->why == FAIL_CRASH && t->crashes < 255;
+    t->is_suspect |= f->why == FAIL_CRASH || f->why == FAIL_TIMEOUT || f->why == FAIL_KILL ||
+                     (f->why == FAIL_RESOURCES && f->code == PM_ENOMEM);
+}
+
+static void try_again(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f)
 {
     struct tries *t = r->t;
-    t->state = TASK_NONE;
-    if (why == FAIL_LOST && (r->kind == PM_KIND_REGION || r->kind == PM_KIND_ASSEMBLE_PAGE)) {
-        pm_page_rerun(s, now, r->job, r->page, text);
-        return;
-    }
-    if (code == PM_ENOSPC && why == FAIL_RESOURCES && s->is_disk_full) { /* not its fault, nor for ever */
-        t->state = TASK_WAIT;
-        t->needs_disk = true;
-        pm_timer_add(s, now.us + back_off_us(s, why, 1), r->task);
-        return;
-    }
-    t->fails += t->fails < 255;
-    t->crashes += why == FAIL_CRASH && t->crashes < 255;
-    t->is_suspect |= why == FAIL_CRASH || why == FAIL_TIMEOUT || (why == FAIL_KILL && t->fails > 1);
-    s->stats.crashes += why == FAIL_CRASH || why == FAIL_KILL;
-    if (why == FAIL_INPUT) {
-        fail_for_good(s, now, r, code, text);
-        return;
-    }
-    if (t->crashes >= s->config.max_crashes) {
-        set_aside(s, now, r, text);
-        return;
-    }
-    char full[600];
-    if (t->fails >= s->config.max_attempts) {
-        snprintf(full, sizeof full, "%u attempts failed, the last one: %s", t->fails, text);
-        fail_for_good(s, now, r, code, full);
-        return;
-    }
     remember_tries(s, r);
     r->job->retries++;
     s->stats.kinds[r->kind - 1].retried++;
     pm_sched_event(s, r->job, PM_EVENT_RETRY, r->page, r->kind == PM_KIND_REGION ? r->slot + 1 : 0, NULL,
-                   text);
-    int64_t delay = back_off_us(s, why, t->fails);
-    if (!delay) {
+                   f->text);
+    bool is_kill = f->why == FAIL_KILL;
+    if (is_kill && t->kills == 1 && !t->fails) { /* the task had no part in it */
         pm_task_ready(s, r);
         return;
     }
     t->state = TASK_WAIT;
-    pm_timer_add(s, now.us + delay, r->task);
+    pm_timer_add(s, now.us + back_off_us(s, f->why, is_kill ? t->kills + t->fails + 1u : t->fails), r->task);
+}
+
+void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f)
+{
+    struct tries *t = r->t;
+    char full[600];
+    t->state = TASK_NONE;
+    if (f->code == PM_ENOSPC && f->why == FAIL_RESOURCES && s->is_disk_full) {
+        t->state = TASK_WAIT; /* not its fault, nor for ever */
+        t->needs_disk = true;
+        pm_timer_add(s, now.us + back_off_us(s, f->why, 1), r->task);
+        return;
+    }
+    write_down(s, now, r, f);
+    if (f->why == FAIL_LOST && (r->kind == PM_KIND_REGION || r->kind == PM_KIND_ASSEMBLE_PAGE)) {
+        pm_page_rerun(s, now, r->job, r->page, f->text);
+        return;
+    }
+    count_failure(t, f);
+    s->stats.crashes += f->why == FAIL_CRASH || f->why == FAIL_KILL;
+    if (f->why == FAIL_INPUT) {
+        fail_for_good(s, now, r, f->code, f->text);
+    } else if (t->crashes >= s->config.max_crashes) {
+        set_aside(s, now, r, f->text);
+    } else if (t->fails >= s->config.max_attempts) {
+        snprintf(full, sizeof full, "%u attempts failed, the last one: %s", t->fails, f->text);
+        fail_for_good(s, now, r, f->code, full);
+    } else {
+        try_again(s, now, r, f);
+    }
 }
 
 /* ---- results ---- */
@@ -439,10 +479,13 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
                        (unsigned long long)m->task);
     }
     uint32_t cost = l->cost;
+    struct failure failure = {.attempt = l->attempt, .peer = pm_peer_find(s, peer)};
     pm_lease_end(s, l);
     if (m->error_code && *m->error_code) {
-        int code = pm_err_from_name(m->error_code);
-        pm_task_fail(s, now, &r, pm_fail_class(code, m->is_final_error), code, m->error_text);
+        failure.code = pm_err_from_name(m->error_code);
+        failure.why = pm_fail_class(failure.code, m->is_final_error);
+        failure.text = m->error_text;
+        pm_task_fail(s, now, &r, &failure);
         return 0;
     }
     int rc = 0;
@@ -467,7 +510,10 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         s->stats.protocol_errors++;
         struct pm_error local;
         pm_fail(&local, PM_EPROTO, "%s", err ? err->text : "an impossible result");
-        pm_task_fail(s, now, &r, rc == PM_ELIMIT ? FAIL_INPUT : FAIL_OTHER, rc, local.text);
+        failure.why = rc == PM_ELIMIT ? FAIL_INPUT : FAIL_OTHER;
+        failure.code = rc;
+        failure.text = local.text;
+        pm_task_fail(s, now, &r, &failure);
         return PM_EPROTO;
     }
     s->stats.kinds[r.kind - 1].done++;

@@ -75,6 +75,8 @@ void pm_sched_free(struct pm_sched **sched)
     for (size_t i = 0; i < s->peer_count; i++) {
         free(s->peers[i]->queues);
         free(s->peers[i]->leases);
+        free(s->peers[i]->name);
+        free(s->peers[i]->version);
         free(s->peers[i]);
     }
     free(s->peers);

@@ -131,6 +131,7 @@ void pm_sched_sheets(const struct pm_sched *s,
 /* ---- peers ---- */
 struct pm_sched_peer {
     enum pm_role role;
+    const char *name, *version; /* for the log of attempts; NULL: "" */
     const char *const *readers; /* workers */
     uint32_t reader_count;
     uint64_t granted; /* first credit */

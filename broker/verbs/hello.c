@@ -65,6 +65,8 @@ static void join(struct pm_broker *b, struct pm_conn *c, const struct pm_msg_hel
         pm_sched_unheld(b->sched, b->now, c->peer, h->held, h->held_count);
     } else {
         struct pm_sched_peer facts = {.role = h->role,
+                                      .name = c->name,
+                                      .version = c->version,
                                       .readers = h->readers,
                                       .reader_count = h->reader_count,
                                       .granted = h->credit,
