@@ -522,6 +522,8 @@ int pm_peer_open(const struct pm_peer_config *config, struct pm_peer **out, stru
         fcntl(peer->ready_fd, F_SETFD, FD_CLOEXEC); /* not our children's */
     peer->endpoint = pm_xstrdup(config->endpoint);
     peer->name = pm_xstrdup(config->name);
+    peer->server_key = config->keys.server_key ? pm_xstrdup(config->keys.server_key) : NULL;
+    peer->key_file = config->keys.key_file ? pm_xstrdup(config->keys.key_file) : NULL;
     peer->host = pm_host_id();
     peer->role = config->role;
     peer->credit = config->credit;
@@ -595,6 +597,8 @@ void pm_peer_free(struct pm_peer **peer_to_free)
     free(peer->models);
     free(peer->readers);
     free(peer->endpoint);
+    free(peer->server_key);
+    free(peer->key_file);
     free(peer->name);
     free(peer->host);
     free(peer);

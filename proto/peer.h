@@ -15,9 +15,11 @@
 
 #include "proto/blob.h"
 #include "proto/frame.h"
+#include "proto/key.h"
 
 struct pm_peer_config {
-    const char *endpoint; /* "ipc:///run/.../work.sock" */
+    const char *endpoint;       /* "ipc:///run/.../work.sock", "tcp://HOST:PORT" */
+    struct pm_key_options keys; /* needed for tcp */
     enum pm_role role;
     const char *name;
     const char *const *readers; /* workers */
@@ -54,7 +56,7 @@ int pm_peer_open(const struct pm_peer_config *config, struct pm_peer **out, stru
 void pm_peer_free(struct pm_peer **peer); /* says goodbye, waits at most 200 ms for it to leave */
 
 /* Waits for one event, at most timeout_us (0: only look). PM_ETIMEOUT when give_up_us passed; PM_EPROTO when
- * the broker refused us. */
+ * the broker refused us, PM_EDENIED when it does not allow our key. */
 int pm_peer_next(struct pm_peer *peer, int64_t timeout_us, struct pm_peer_event *out, struct pm_error *err);
 /* Takes every event that has arrived, waiting at most wait_us for the first, until `take` returns something
  * else than 0; returns that, or 0. One turn of a service's loop. */

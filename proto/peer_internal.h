@@ -21,6 +21,8 @@ struct pm_link {
     int64_t heard_us;   /* last message of the broker */
     int64_t pinged_us;  /* when the outstanding PING went out; 0: none */
     uint64_t ping_ref;
+    bool is_denied;                        /* our key was refused */
+    uint64_t handshakes_failed;            /* without a word: another broker's key, perhaps */
     int64_t greeting_us;                   /* how long this HELLO may stay unanswered */
     int64_t ping_after_us, pong_within_us; /* constants, shorter in tests */
 };
@@ -51,6 +53,7 @@ struct pm_queued_event {
 
 struct pm_peer {
     char *endpoint, *name, *host;
+    char *server_key, *key_file; /* NULL: none */
     const char **readers, **models;
     uint32_t reader_count, model_count, credit;
     enum pm_role role;

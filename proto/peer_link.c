@@ -61,7 +61,10 @@ static int open_monitor(struct pm_link *l, struct pm_error *err)
     l->monitor = zmq_socket(l->context, ZMQ_PAIR);
     int linger = 0;
     if (!l->monitor || zmq_setsockopt(l->monitor, ZMQ_LINGER, &linger, sizeof linger) ||
-        zmq_socket_monitor(l->socket, name, ZMQ_EVENT_DISCONNECTED) || zmq_connect(l->monitor, name))
+        zmq_socket_monitor(l->socket, name,
+                           ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                               ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) ||
+        zmq_connect(l->monitor, name))
         return pm_fail(err, PM_EIO, "cannot watch the connection: %s", zmq_strerror(errno));
     return 0;
 }
@@ -77,6 +80,9 @@ static int start_connecting(struct pm_peer *peer, int64_t now_us, struct pm_erro
     if (!l->socket)
         return pm_fail(err, PM_EIO, "cannot make a socket: %s", zmq_strerror(errno));
     int rc = pm_socket_options(l->socket, ZMQ_DEALER, err);
+    struct pm_key_options keys = {peer->server_key, peer->key_file};
+    if (!rc)
+        rc = pm_key_secure_client(l->socket, peer->endpoint, &keys, err);
     if (!rc && zmq_setsockopt(l->socket, ZMQ_ROUTING_ID, peer->route, peer->route_bytes))
         rc = pm_fail(err, PM_EINTERNAL, "cannot set the routing id: %s", zmq_strerror(errno));
     if (!rc)
@@ -131,6 +137,11 @@ int pm_link_step(struct pm_peer *peer, int64_t now_us, struct pm_error *err)
 {
     struct pm_link *l = &peer->link;
     int rc = 0;
+    if (l->is_denied)
+        return pm_fail(
+            err, PM_EDENIED,
+            "the broker at %s does not allow this key: `pagemill keys allow` on its host changes that",
+            peer->endpoint);
     if (l->state == PM_LINK_DOWN && now_us >= l->retry_us)
         rc = start_connecting(peer, now_us, err);
     if (!rc && l->state == PM_LINK_CONNECTING && can_send(l))
@@ -144,13 +155,17 @@ int pm_link_step(struct pm_peer *peer, int64_t now_us, struct pm_error *err)
     if (!rc && l->state == PM_LINK_UP)
         keep_pinging(peer, now_us);
     if (!rc && l->state != PM_LINK_UP && peer->give_up_us && now_us - l->without_us >= peer->give_up_us)
-        rc = pm_fail(err, PM_ETIMEOUT, "no broker answered at %s for %.1f s: is it running?", peer->endpoint,
-                     (double)peer->give_up_us / 1e6);
+        rc = pm_fail(err, PM_ETIMEOUT, "no broker answered at %s for %.1f s: %s", peer->endpoint,
+                     (double)peer->give_up_us / 1e6,
+                     l->handshakes_failed
+                         ? "something is there, perhaps with another key than --server-key says"
+                         : "is it running?");
     return rc;
 }
 
-/* A monitor event is two frames: number and value, address. Only DISCONNECTED was asked for, and the
- * monitor's own end. */
+#define ZAP_DENIED 400 /* 300 is "not now" */
+
+/* A monitor event is two frames: number and value, address. */
 bool pm_link_is_broken(struct pm_peer *peer)
 {
     struct pm_link *l = &peer->link;
@@ -161,14 +176,19 @@ bool pm_link_is_broken(struct pm_peer *peer)
         if (n < 0)
             break;
         uint16_t event = 0;
-        if (n >= (int)sizeof event)
+        uint32_t value = 0;
+        if (n >= (int)(sizeof event + sizeof value)) {
             memcpy(&event, frame, sizeof event);
+            memcpy(&value, frame + sizeof event, sizeof value);
+        }
         int has_more = 0;
         size_t size = sizeof has_more;
         zmq_getsockopt(l->monitor, ZMQ_RCVMORE, &has_more, &size);
         if (has_more)
             zmq_recv(l->monitor, frame, sizeof frame, 0);
         is_broken |= event == ZMQ_EVENT_DISCONNECTED;
+        l->is_denied |= event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH && value == ZAP_DENIED;
+        l->handshakes_failed += event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
     }
     return is_broken && (l->state == PM_LINK_GREETING || l->state == PM_LINK_UP);
 }
