@@ -1,19 +1,21 @@
-/* The kill storm: a fleet reads the same document again and again while its processes are killed with SIGKILL
- * at random moments, each kind in turn. Every job must end with the bytes of an undisturbed run, and nothing
- * may be left behind.
+/* The kill storm: a fleet reads documents for clients while its processes and the clients are killed with
+ * SIGKILL at random moments, several a second, and started again at once.
  *
- *   storm --pagemill build/pagemill --document DOC.pdf [--kills 20] [--seed 1] [--gap-ms 400] [--jobs-at-once
- * 1]
+ *   storm --dir DIR [--kills 200] [--seconds 0] [--rate 8] [--round 250] [--real --models DIR --document PDF]
+ *         [--seed 1] [--build DIR]
  *
- * ctest runs a short storm; the long one is `storm --kills 200` (bench size, minutes). Exit: 0 all held, 1 a
- * promise was broken, 2 usage. */
-#include <dirent.h>
-#include <errno.h>
-#include <ftw.h>
+ * What must hold, looked at when a round of kills is over and everything has ended, and by the clients all
+ * the time: each accepted job is there and done (0 lost), each key is one job and each region, page and job
+ * was committed once (0 doubled, counted by triggers in the journal), and the bytes of every result are those
+ * of an undisturbed run: known beforehand for the documents of document.h, read in peace at the start for
+ * real ones.
+ *
+ * The state of the storm is in DIR: the same command goes on where it was stopped, until --kills are reached.
+ * DIR/report says how it stands. --seconds stops sooner (0: not). Exit: 0 all held, 1 a promise was broken, 2
+ * usage. */
 #include <getopt.h>
+#include <math.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,362 +26,477 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "tests/faults/audit.h"
+#include "tests/faults/document.h"
+#include "tests/faults/rig.h"
 
-#define JOB_LIMIT_US 120000000 /* a job that takes longer than this under kills hangs */
+#define CLIENTS      2
+#define REAL_PAGES   20
+#define HANG_US      ((int64_t)180 * 1000000)
+#define SAVE_KILLS   20
+#define ROUND_NUMBER 1000000u /* documents of different rounds and clients never have the same number */
 
-/* In the order of their turns: a decoder lives only while pages are rendered, so it comes first. */
-static const char *const kinds[] = {"pagemill-decode", "pagemill-layoutd", "pagemill-broker",
-                                    "pagemill-worker", "pagemill-collector"};
-#define KIND_COUNT (sizeof kinds / sizeof *kinds)
-
+struct totals { /* what DIR/progress keeps */
+    uint64_t kills[RIG_KINDS], rounds, jobs, results, resubmits, regions, pages;
+    uint64_t lost, doubled, wrong, unfinished, ends, seconds;
+    uint64_t slowest_start_us, longest_silence_us;
+};
 struct storm {
-    const char *pagemill, *document;
-    int kills, gap_ms;
-    unsigned seed;
-    char *work, *run, *state, *socket;
-    int done[KIND_COUNT];
-    int jobs, wrong;
+    const char *dir, *build, *models, *document;
+    bool is_real;
+    unsigned kills, seconds, round_kills, seed;
+    double rate;
+    struct totals t;
+    struct rig rig;
+    char *progress_path, *journal;
+    int64_t began_us, saved_us;
+    bool is_broken;
 };
+static volatile sig_atomic_t is_stopped;
 
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...)
+static void stop(int signal_number)
 {
-    va_list args;
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-    putchar('\n');
-    fflush(stdout);
+    (void)signal_number;
+    is_stopped = 1;
 }
 
-/* ---- processes ---- */
+/* ---- what is kept ---- */
 
-static pid_t start(const char *log, const char *const argv[])
+#define FIELDS(X)                                                                                            \
+    X(rounds)                                                                                                \
+    X(jobs)                                                                                                  \
+    X(results) X(resubmits) X(regions) X(pages) X(lost) X(doubled) X(wrong) X(unfinished) X(ends) X(seconds) \
+        X(slowest_start_us) X(longest_silence_us)
+
+static uint64_t total_kills(const struct totals *t)
 {
-    pid_t pid = fork();
-    if (pid)
-        return pid;
-    if (!freopen(log, "a", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0 ||
-        !freopen("/dev/null", "r", stdin))
-        _exit(126);
-    execv(argv[0], (char *const *)argv);
-    _exit(127);
+    uint64_t total = 0;
+    for (int k = 0; k < RIG_KINDS; k++)
+        total += t->kills[k];
+    return total;
 }
 
-static int wait_for(pid_t pid, int64_t limit_us, int *status_out)
+static void save(struct storm *s)
 {
-    int64_t end = pm_clock_us() + limit_us;
-    for (;;) {
-        pid_t got = waitpid(pid, status_out, WNOHANG);
-        if (got == pid)
-            return 0;
-        if (got < 0 || pm_clock_us() > end)
-            return -1;
-        usleep(2000);
-    }
-}
-
-static bool cmdline(pid_t pid, char *out, size_t bytes)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return false;
-    size_t n = fread(out, 1, bytes - 1, f);
-    fclose(f);
-    for (size_t i = 0; i < n; i++)
-        if (!out[i])
-            out[i] = ' ';
-    out[n] = 0;
-    return n > 0;
-}
-
-static pid_t parent_of(pid_t pid)
-{
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return 0;
-    size_t n = fread(line, 1, sizeof line - 1, f);
-    fclose(f);
-    line[n] = 0;
-    const char *after = strrchr(line, ')');
-    int parent = 0;
-    if (!after || sscanf(after + 1, " %*c %d", &parent) != 1)
-        return 0;
-    return parent;
-}
-
-/* A process of our fleet: its command line names our run directory, or (a decoder) its parent's does. */
-static bool is_ours(const struct storm *s, pid_t pid, const char *line)
-{
-    char parent_line[4096];
-    if (strstr(line, s->run))
-        return true;
-    pid_t parent = parent_of(pid);
-    return parent > 1 && cmdline(parent, parent_line, sizeof parent_line) && strstr(parent_line, s->run);
-}
-
-/* Picks a random living process of a kind (NULL: any, pid of the first); 0 when there is none. */
-static pid_t pick(const struct storm *s, const char *kind)
-{
-    DIR *proc = opendir("/proc");
-    pid_t chosen = 0;
-    int seen = 0;
-    char line[4096];
-    for (struct dirent *e; proc && (e = readdir(proc));) {
-        pid_t pid = atoi(e->d_name);
-        if (pid <= 1 || pid == getpid() || !cmdline(pid, line, sizeof line))
-            continue;
-        size_t first = strcspn(line, " ");
-        line[first] = line[first] ? '\n' : 0; /* keep the rest searchable, end the program's name */
-        char *slash = line;
-        for (char *p = line; p < line + first; p++)
-            if (*p == '/')
-                slash = p + 1;
-        bool is_kind = !kind ? strncmp(slash, "pagemill", 8) == 0
-                             : strncmp(slash, kind, strlen(kind)) == 0 &&
-                                   (slash[strlen(kind)] == '\n' || !slash[strlen(kind)]);
-        if (is_kind && is_ours(s, pid, line) && rand() % ++seen == 0)
-            chosen = pid;
-    }
-    if (proc)
-        closedir(proc);
-    return chosen;
-}
-
-/* ---- comparing trees ---- */
-
-struct tree {
-    char *root;
-    char **names;
-    size_t count, capacity;
-};
-static struct tree *walking; /* nftw has no context argument */
-
-static int visit(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)ftw;
-    if (type == FTW_F) {
-        PM_GROW(walking->names, walking->count, walking->capacity);
-        walking->names[walking->count++] = pm_xstrdup(path + strlen(walking->root) + 1);
-    }
-    return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static struct tree read_tree(const char *root)
-{
-    struct tree t = {.root = pm_xstrdup(root)};
-    walking = &t;
-    nftw(root, visit, 16, FTW_PHYS);
-    if (t.count)
-        qsort(t.names, t.count, sizeof *t.names, by_name);
-    return t;
-}
-
-static void free_tree(struct tree *t)
-{
-    for (size_t i = 0; i < t->count; i++)
-        free(t->names[i]);
-    free(t->names);
-    free(t->root);
-}
-
-static bool same_file(const char *a_root, const char *b_root, const char *name)
-{
-    struct pm_buf a = {0}, b = {0};
-    char *a_path = pm_fs_join(a_root, name), *b_path = pm_fs_join(b_root, name);
-    bool same = !pm_fs_read(a_path, (size_t)1 << 30, &a, NULL) &&
-                !pm_fs_read(b_path, (size_t)1 << 30, &b, NULL) && a.size == b.size &&
-                !memcmp(a.data, b.data, a.size);
-    free(a_path);
-    free(b_path);
-    pm_buf_free(&a);
+    struct pm_buf b = {0};
+    struct pm_error err;
+    int64_t now = pm_clock_us();
+    s->t.seconds += (uint64_t)(now - s->saved_us) / 1000000;
+    s->saved_us += (now - s->saved_us) / 1000000 * 1000000;
+    for (int k = 0; k < RIG_KINDS; k++)
+        pm_buf_printf(&b, "kills_%s %llu\n", rig_names[k], (unsigned long long)s->t.kills[k]);
+#define X(name) pm_buf_printf(&b, #name " %llu\n", (unsigned long long)s->t.name);
+    FIELDS(X)
+#undef X
+    if (pm_fs_write(s->progress_path, b.data, b.size, true, &err))
+        rig_give_up("%s", err.text);
     pm_buf_free(&b);
-    return same;
 }
 
-static bool same_trees(const char *expected, const char *got)
+static void load(struct storm *s)
 {
-    struct tree a = read_tree(expected), b = read_tree(got);
-    bool same = a.count == b.count && a.count > 0;
-    if (!same)
-        say("  %zu files expected, %zu are there", a.count, b.count);
-    for (size_t i = 0; same && i < a.count; i++) {
-        same = !strcmp(a.names[i], b.names[i]) && same_file(expected, got, a.names[i]);
-        if (!same)
-            say("  %s differs", a.names[i]);
+    FILE *f = fopen(s->progress_path, "r");
+    char name[64];
+    unsigned long long value;
+    while (f && fscanf(f, "%63s %llu", name, &value) == 2) {
+        for (int k = 0; k < RIG_KINDS; k++)
+            if (!strncmp(name, "kills_", 6) && !strcmp(name + 6, rig_names[k]))
+                s->t.kills[k] = value;
+#define X(field)                                                                                             \
+    if (!strcmp(name, #field))                                                                               \
+        s->t.field = value;
+        FIELDS(X)
+#undef X
     }
-    free_tree(&a);
-    free_tree(&b);
-    return same;
+    if (f)
+        fclose(f);
+}
+
+static void report(struct storm *s)
+{
+    struct pm_buf b = {0};
+    const struct totals *t = &s->t;
+    bool is_good = !t->lost && !t->doubled && !t->wrong && !t->unfinished && !t->ends && !s->is_broken;
+    pm_buf_printf(&b, "kill storm, %s services\n", s->is_real ? "real" : "fast");
+    pm_buf_printf(&b, "kills            %llu in %llu s:", (unsigned long long)total_kills(t),
+                  (unsigned long long)t->seconds);
+    for (int k = 0; k < RIG_KINDS; k++)
+        pm_buf_printf(&b, " %s %llu", rig_names[k], (unsigned long long)t->kills[k]);
+    pm_buf_printf(
+        &b,
+        "\njobs             %llu accepted, %llu results received, %llu submitted again\n"
+        "commits          %llu pages, %llu regions\n"
+        "lost             %llu\ndoubled          %llu\nwrong results    %llu\nnot done         %llu\n"
+        "ended unasked    %llu\n"
+        "slowest broker   %.3f s from its start to serving\n"
+        "longest silence  %.3f s between two results\n"
+        "verdict          %s\n",
+        (unsigned long long)t->jobs, (unsigned long long)t->results, (unsigned long long)t->resubmits,
+        (unsigned long long)t->pages, (unsigned long long)t->regions, (unsigned long long)t->lost,
+        (unsigned long long)t->doubled, (unsigned long long)t->wrong, (unsigned long long)t->unfinished,
+        (unsigned long long)t->ends, (double)t->slowest_start_us / 1e6, (double)t->longest_silence_us / 1e6,
+        is_good ? "all promises held" : "BROKEN");
+    char *path = pm_fs_join(s->dir, "report");
+    pm_fs_write(path, b.data, b.size, true, NULL);
+    free(path);
+    fputs((const char *)b.data, stdout);
+    fflush(stdout);
+    pm_buf_free(&b);
+}
+
+/* ---- clients of a round ---- */
+
+struct clients {
+    char *name[CLIENTS + 1], *ledger[CLIENTS + 1], *seed[CLIENTS + 1], *finish;
+    unsigned base[CLIENTS + 1];
+    const char *argv[CLIENTS + 1][32];
+};
+
+static void make_clients(struct storm *s, uint64_t round, const char *label, struct clients *c)
+{
+    c->finish = pm_xprintf("%s/%s-%llu-finish", s->dir, label, (unsigned long long)round);
+    for (unsigned i = 1; i <= CLIENTS; i++) {
+        size_t n = 0;
+        c->base[i] = (unsigned)(round * CLIENTS + i) * ROUND_NUMBER;
+        c->name[i] = pm_xprintf("%s-%llu-%u", label, (unsigned long long)round, i);
+        c->ledger[i] = pm_xprintf("%s/%s.ledger", s->dir, c->name[i]);
+        c->seed[i] = pm_xprintf("%u", c->base[i]);
+        const char *const fixed[] = {
+            "storm_client", "--socket", s->rig.socket, "--ledger", c->ledger[i], "--name",
+            c->name[i],     "--seed",   c->seed[i],    "--check",  "4"};
+        for (; n < sizeof fixed / sizeof *fixed; n++)
+            c->argv[i][n] = fixed[n];
+        if (s->is_real) {
+            c->argv[i][n++] = "--document";
+            c->argv[i][n++] = s->document;
+        }
+        if (i == 2) /* one that does not share the file system */
+            c->argv[i][n++] = "--remote";
+        c->argv[i][n++] = "--finish";
+        c->argv[i][n++] = c->finish;
+        c->argv[i][n] = NULL;
+        s->rig.client_argv[i] = c->argv[i];
+        rig_find(&s->rig, RIG_CLIENT, i)->has_ended = false;
+    }
+}
+
+static void drop_clients(struct clients *c)
+{
+    for (unsigned i = 1; i <= CLIENTS; i++) {
+        free(c->name[i]);
+        free(c->ledger[i]);
+        free(c->seed[i]);
+    }
+    free(c->finish);
+}
+
+static off_t knowledge(const struct clients *c) /* grows with everything that clients learn */
+{
+    off_t sum = 0;
+    struct stat st;
+    for (unsigned i = 1; i <= CLIENTS; i++)
+        if (!stat(c->ledger[i], &st))
+            sum += st.st_size;
+    return sum;
 }
 
 /* ---- the storm ---- */
 
-static int total_kills(const struct storm *s)
+/* Services that end unasked are a defect: the broker kills only who is wedged, and nobody is. */
+static void count_ends(struct storm *s)
 {
-    int total = 0;
-    for (size_t k = 0; k < KIND_COUNT; k++)
-        total += s->done[k];
-    return total;
-}
-
-/* Kills the kind whose turn it is, when one of it lives now. */
-static void strike(struct storm *s, size_t *turn)
-{
-    size_t kind = *turn % KIND_COUNT;
-    pid_t pid = pick(s, kinds[kind]);
-    if (pid > 0 && !kill(pid, SIGKILL)) {
-        s->done[kind]++;
-        ++*turn;
+    for (int k = 0; k < RIG_KINDS; k++) {
+        if (!s->rig.ends[k])
+            continue;
+        char how[128];
+        pm_status_describe(s->rig.last_end[k], how, sizeof how);
+        printf("a %s ended unasked: %s; see %s\n", rig_names[k], how, s->rig.log_path);
+        s->t.ends += s->rig.ends[k];
+        s->rig.ends[k] = 0;
     }
 }
 
-/* One job, each kind of process killed at most once while it runs. */
-static int one_job(struct storm *s, const char *expected, const char *log)
+static void strike(struct storm *s)
 {
-    char *out = pm_xprintf("%s/out-%d", s->work, s->jobs);
-    const char *argv[] = {s->pagemill, "submit",   s->document, "--wait", "-o",
-                          out,         "--socket", s->socket,   NULL};
-    pid_t pid = start(log, argv);
-    int64_t end = pm_clock_us() + JOB_LIMIT_US;
-    int status = 0, rc = 0;
-    size_t turn = 0;
-    for (;;) {
-        if (!wait_for(pid, (int64_t)(rand() % (2 * s->gap_ms) + 1) * 1000, &status))
-            break;
-        if (pm_clock_us() > end) {
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            say("job %d: not done after %d s", s->jobs, JOB_LIMIT_US / 1000000);
-            rc = 1;
-            break;
+    struct rig_process *p;
+    /* Each kind as often as another, each of a kind as well. */
+    enum rig_kind kind = (enum rig_kind)(rand() % RIG_KINDS);
+    unsigned count = kind == RIG_BROKER ? 1 : s->rig.setup.counts[kind];
+    p = rig_find(&s->rig, kind, 1 + (unsigned)rand() % count);
+    if (!p || !p->child.pid)
+        return;
+    rig_kill(&s->rig, p);
+    s->t.kills[kind]++;
+    rig_start(&s->rig, p);
+}
+
+static int64_t next_gap_us(const struct storm *s)
+{
+    double u = ((double)rand() + 1) / ((double)RAND_MAX + 2);
+    return (int64_t)(-log(u) / s->rate * 1e6);
+}
+
+/* Runs until the clients have ended (kills: strikes on the way, then lets them end). */
+static void blow(struct storm *s, struct clients *c, uint64_t kills)
+{
+    uint64_t until = total_kills(&s->t) + kills, saved = 0;
+    int64_t now = pm_clock_us(), heard_us = now, strike_us = now + next_gap_us(s);
+    off_t known = knowledge(c);
+    bool is_ending = false, is_waiting = true;
+    while (is_waiting && !s->is_broken && !is_stopped) {
+        rig_turn(&s->rig, strike_us > now ? strike_us - now < 20000 ? strike_us - now : 20000 : 0);
+        count_ends(s);
+        rig_start_all(&s->rig);
+        now = pm_clock_us();
+        bool is_late = s->seconds && now - s->began_us > (int64_t)s->seconds * 1000000;
+        if (!is_ending && (total_kills(&s->t) >= until || is_late)) {
+            is_ending = true;
+            pm_fs_write(c->finish, "", 0, false, NULL);
         }
-        if (total_kills(s) < s->kills && turn < KIND_COUNT)
-            strike(s, &turn);
+        if (!is_ending && now >= strike_us) {
+            strike(s);
+            strike_us = now + next_gap_us(s);
+        }
+        off_t now_known = knowledge(c);
+        uint64_t silence = (uint64_t)(now - heard_us);
+        if (silence > s->t.longest_silence_us)
+            s->t.longest_silence_us = silence;
+        if (now_known != known)
+            heard_us = now;
+        known = now_known;
+        if (silence > (uint64_t)HANG_US) {
+            printf("hangs: no client has learnt anything for %.0f s\n", (double)silence / 1e6);
+            s->is_broken = true;
+        }
+        if (total_kills(&s->t) >= saved + SAVE_KILLS) {
+            saved = total_kills(&s->t);
+            save(s);
+        }
+        is_waiting = false;
+        for (unsigned i = 1; i <= CLIENTS; i++)
+            is_waiting |= !rig_find(&s->rig, RIG_CLIENT, i)->has_ended;
     }
-    if (!rc && (!WIFEXITED(status) || WEXITSTATUS(status))) {
-        say("job %d: submit ended with status %d", s->jobs,
-            WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
-        rc = 1;
-    }
-    if (!rc && !same_trees(expected, out)) {
-        say("job %d: the result differs from the undisturbed one (%s)", s->jobs, out);
-        rc = 1;
-    }
-    if (!rc)
-        pm_fs_remove_tree(out, NULL);
-    free(out);
-    s->jobs++;
-    s->wrong += rc;
-    return rc;
 }
 
-static int wait_socket(const struct storm *s, pid_t fleet)
+/* The result of a document, as hex: computed, or read in peace. */
+static void expected_hash(const struct storm *s, const struct ledger *calm, unsigned base, unsigned number,
+                          char hex[PM_HASH_HEX + 1])
 {
-    int64_t end = pm_clock_us() + 30000000;
-    int status;
-    while (access(s->socket, F_OK)) {
-        if (pm_clock_us() > end || waitpid(fleet, &status, WNOHANG) == fleet)
-            return -1;
-        usleep(5000);
-    }
-    return 0;
+    if (!s->is_real)
+        document_result_hash(base + number, hex);
+    else
+        memcpy(hex, calm->entries[number % REAL_PAGES].hash, PM_HASH_HEX + 1);
 }
 
-static int storm(struct storm *s)
+static void judge_results(struct storm *s, const struct ledger *l, const struct ledger *calm, unsigned base)
 {
-    char *expected = pm_fs_join(s->work, "expected"), *log = pm_fs_join(s->work, "log");
-    const char *baseline[] = {s->pagemill, "parse", s->document, "-o", expected, "--quiet", NULL};
-    const char *up[] = {s->pagemill, "up", "--state", s->state, "--run", s->run, "--workers", "2", NULL};
-    const char *down[] = {s->pagemill, "down", "--socket", s->socket, NULL};
-    int status = 0, rc = 1;
-    pid_t fleet = 0;
+    for (unsigned i = 0; i < l->count; i++) {
+        const struct ledger_entry *e = &l->entries[i];
+        char want[PM_HASH_HEX + 1];
+        s->t.jobs += e->job != 0;
+        s->t.results += e->results;
+        s->t.resubmits += e->again;
+        expected_hash(s, calm, base, i, want);
+        if (*e->failure || e->differs || (e->results && strcmp(e->hash, want) != 0)) {
+            printf("wrong: document %u, job %llu: %s\n", i, (unsigned long long)e->job,
+                   *e->failure ? e->failure : "its result is not that of an undisturbed run");
+            s->t.wrong++;
+        }
+        if (e->job && !e->results && !*e->failure) {
+            printf("lost: document %u, job %llu: no result came\n", i, (unsigned long long)e->job);
+            s->t.lost++;
+        }
+    }
+}
 
-    if (wait_for(start(log, baseline), JOB_LIMIT_US, &status) || status) {
-        say("the undisturbed run failed; see %s", log);
-        goto out;
+static void read_calm(struct storm *s, struct ledger *calm)
+{
+    char *path = pm_fs_join(s->dir, "calm.ledger");
+    ledger_read(path, calm);
+    free(path);
+    if (s->is_real && calm->count < REAL_PAGES)
+        rig_give_up("the undisturbed run is not whole: remove %s", s->dir);
+}
+
+static void end_round(struct storm *s, struct clients *c)
+{
+    struct audit a = {0};
+    struct ledger calm, l;
+    char *blobs = pm_fs_join(s->rig.state, "blobs");
+    int status = rig_stop_broker(&s->rig, 60000000);
+    if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+        printf("the broker did not stop as asked: status %d\n", status);
+        s->is_broken = true;
     }
-    fleet = start(log, up);
-    if (wait_socket(s, fleet)) {
-        say("the fleet did not start; see %s", log);
-        goto out;
+    rig_kill_all(&s->rig);
+    read_calm(s, &calm);
+    audit_commits(s->journal, &a);
+    audit_blobs(s->journal, blobs, &a);
+    for (unsigned i = 1; i <= CLIENTS; i++) {
+        ledger_read(c->ledger[i], &l);
+        audit_ledger(s->journal, c->name[i], &l, true, &a);
+        judge_results(s, &l, &calm, c->base[i]);
+        ledger_free(&l);
     }
-    int64_t began = pm_clock_us();
-    do
-        one_job(s, expected, log);
-    while (total_kills(s) < s->kills && !s->wrong);
-    say("%d jobs, %d kills (decode %d, layoutd %d, broker %d, worker %d, collector %d) in %.1f s, %d wrong",
-        s->jobs, total_kills(s), s->done[0], s->done[1], s->done[2], s->done[3], s->done[4],
-        (double)(pm_clock_us() - began) / 1e6, s->wrong);
-    if (wait_for(start(log, down), 60000000, &status) || wait_for(fleet, 60000000, &status)) {
-        say("the fleet did not stop");
-        goto out;
+    ledger_free(&calm);
+    s->t.pages += a.pages;
+    s->t.regions += a.regions;
+    s->t.lost += a.lost;
+    s->t.doubled += a.doubled;
+    s->t.wrong += a.wrong + a.damaged;
+    s->t.unfinished += a.unfinished;
+    s->t.rounds++;
+    if ((uint64_t)s->rig.slowest_start_us > s->t.slowest_start_us)
+        s->t.slowest_start_us = (uint64_t)s->rig.slowest_start_us;
+    free(blobs);
+    save(s);
+    report(s);
+}
+
+/* A journal that keeps every job of a long storm would be another test: a round's jobs are forgotten after
+ * it. */
+static void forget_round(struct storm *s, struct clients *c)
+{
+    char *program = rig_program(&s->rig, "tests/storm_client");
+    for (unsigned i = 1; i <= CLIENTS; i++) {
+        const char *argv[] = {"storm_client", "--forget",   "--socket", s->rig.socket,
+                              "--ledger",     c->ledger[i], NULL};
+        if (rig_run(&s->rig, program, argv, 120000000)) {
+            printf("the jobs of a round could not be forgotten\n");
+            s->is_broken = true;
+        }
+        unlink(c->ledger[i]);
     }
-    fleet = 0;
-    if (pick(s, NULL)) {
-        say("a process of the fleet is left behind");
-        goto out;
+    unlink(c->finish);
+    free(program);
+}
+
+/* One round. A storm that was stopped in the middle of one goes on in it: its ledgers are there. */
+static void one_round(struct storm *s)
+{
+    struct clients c;
+    uint64_t left = s->kills - total_kills(&s->t);
+    make_clients(s, s->t.rounds, "round", &c);
+    unlink(c.finish);
+    rig_start_all(&s->rig);
+    blow(s, &c, left < s->round_kills ? left : s->round_kills);
+    if (is_stopped) {
+        save(s);
+        drop_clients(&c);
+        return;
     }
-    if (!access(s->socket, F_OK)) {
-        say("%s is left behind", s->socket);
-        goto out;
+    end_round(s, &c);
+    rig_start(&s->rig, &s->rig.processes[0]);
+    if (!rig_wait_ready(&s->rig, HANG_US))
+        rig_give_up("the broker does not start; see %s", s->rig.log_path);
+    forget_round(s, &c);
+    drop_clients(&c);
+}
+
+/* The journal with its triggers, and what real documents read as when nobody is killed. */
+static void prepare(struct storm *s)
+{
+    rig_start(&s->rig, &s->rig.processes[0]);
+    if (!rig_wait_ready(&s->rig, HANG_US) || rig_stop_broker(&s->rig, 60000000))
+        rig_give_up("the broker does not start and stop; see %s", s->rig.log_path);
+    audit_install(s->journal);
+    if (!s->is_real)
+        return;
+    char *program = rig_program(&s->rig, "tests/storm_client"), *ledger = pm_fs_join(s->dir, "calm.ledger");
+    const char *argv[] = {"storm_client", "--socket", s->rig.socket, "--ledger",   ledger,      "--name",
+                          "calm",         "--jobs",   "20",          "--document", s->document, NULL};
+    s->rig.client_argv[1] = s->rig.client_argv[2] = NULL;
+    for (unsigned i = 1; i <= CLIENTS; i++)
+        rig_find(&s->rig, RIG_CLIENT, i)->has_ended = true;
+    rig_start_all(&s->rig);
+    if (rig_run(&s->rig, program, argv, 600000000))
+        rig_give_up("the undisturbed run failed; see %s", s->rig.log_path);
+    rig_kill_all(&s->rig);
+    struct audit a = {0};
+    audit_commits(s->journal, &a);
+    free(program);
+    free(ledger);
+}
+
+static int run(struct storm *s)
+{
+    struct rig_setup setup = {.dir = s->dir,
+                              .build = s->build,
+                              .is_real = s->is_real,
+                              .models = s->models,
+                              .counts = {1, s->is_real ? 1 : 2, 2, s->is_real ? 1 : 2, CLIENTS}};
+    rig_open(&s->rig, &setup);
+    s->journal = pm_fs_join(s->rig.state, "journal.db");
+    s->progress_path = pm_fs_join(s->dir, "progress");
+    s->began_us = s->saved_us = pm_clock_us();
+    srand(s->seed + (unsigned)getpid());
+    load(s);
+    if (!pm_fs_is_file(s->progress_path)) {
+        prepare(s);
+        save(s);
     }
-    rc = s->wrong ? 1 : 0;
-out:
-    if (fleet > 0)
-        kill(fleet, SIGKILL);
-    free(expected);
-    free(log);
-    return rc;
+    while (total_kills(&s->t) < s->kills && !s->is_broken && !is_stopped &&
+           !(s->seconds && pm_clock_us() - s->began_us > (int64_t)s->seconds * 1000000))
+        one_round(s);
+    rig_close(&s->rig);
+    report(s);
+    const struct totals *t = &s->t;
+    free(s->journal);
+    free(s->progress_path);
+    return s->is_broken || t->lost || t->doubled || t->wrong || t->unfinished || t->ends;
 }
 
 static void usage(FILE *to)
 {
-    fputs("Usage: storm --pagemill PROGRAM --document FILE [--kills N] [--seed N] [--gap-ms N] [--keep]\n"
-          "Kills processes of a fleet at random while it reads FILE again and again; compares every result "
-          "with an\n"
-          "undisturbed one. Exit status: 0 equal every time, 1 not, 2 usage.\n",
+    fputs("Usage: storm --dir DIR [--kills N] [--seconds N] [--rate KILLS_A_SECOND] [--round KILLS]\n"
+          "             [--real --models DIR --document PDF] [--seed N] [--build DIR]\n"
+          "Kills processes of a fleet and its clients at random; nothing accepted may be lost, doubled or "
+          "differ.\n"
+          "Goes on where it was stopped; DIR/report says how it stands.\n",
           to);
 }
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"pagemill", required_argument, NULL, 'p'}, {"document", required_argument, NULL, 'd'},
-        {"kills", required_argument, NULL, 'k'},    {"seed", required_argument, NULL, 's'},
-        {"gap-ms", required_argument, NULL, 'g'},   {"keep", no_argument, NULL, 'K'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
-    struct storm s = {.kills = 20, .seed = 1, .gap_ms = 150};
-    bool keep = false;
+        {"dir", required_argument, NULL, 'd'},    {"kills", required_argument, NULL, 'k'},
+        {"rate", required_argument, NULL, 'r'},   {"seconds", required_argument, NULL, 's'},
+        {"round", required_argument, NULL, 'n'},  {"real", no_argument, NULL, 'R'},
+        {"models", required_argument, NULL, 'm'}, {"document", required_argument, NULL, 'D'},
+        {"seed", required_argument, NULL, 'S'},   {"build", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    struct storm s = {.kills = 200, .rate = 8, .round_kills = 250, .seed = 1, .build = PM_BUILD_DIR};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case 'p':
-            s.pagemill = optarg;
-            break;
         case 'd':
-            s.document = optarg;
+            s.dir = optarg;
             break;
         case 'k':
-            s.kills = atoi(optarg);
+            s.kills = (unsigned)atoi(optarg);
             break;
         case 's':
+            s.seconds = (unsigned)atoi(optarg);
+            break;
+        case 'r':
+            s.rate = atof(optarg);
+            break;
+        case 'n':
+            s.round_kills = (unsigned)atoi(optarg);
+            break;
+        case 'R':
+            s.is_real = true;
+            break;
+        case 'm':
+            s.models = optarg;
+            break;
+        case 'D':
+            s.document = optarg;
+            break;
+        case 'S':
             s.seed = (unsigned)atoi(optarg);
             break;
-        case 'g':
-            s.gap_ms = atoi(optarg);
-            break;
-        case 'K':
-            keep = true;
+        case 'b':
+            s.build = optarg;
             break;
         case 'h':
             usage(stdout);
@@ -389,27 +506,12 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    if (!s.pagemill || !s.document || s.kills < 0 || s.gap_ms < 1) {
+    if (!s.dir || s.rate <= 0 || !s.round_kills || (s.is_real && (!s.models || !s.document))) {
         usage(stderr);
         return 2;
     }
-    srand(s.seed);
-    char template[] = "/tmp/pm-storm-XXXXXX";
-    if (!mkdtemp(template)) {
-        perror("mkdtemp");
-        return 1;
-    }
-    s.work = template;
-    s.run = pm_fs_join(template, "run");
-    s.state = pm_fs_join(template, "state");
-    s.socket = pm_fs_join(s.run, "client.sock");
-    int rc = storm(&s);
-    if (rc || keep)
-        say("kept: %s", template);
-    else
-        pm_fs_remove_tree(template, NULL);
-    free(s.run);
-    free(s.state);
-    free(s.socket);
-    return rc;
+    struct sigaction action = {.sa_handler = stop};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    return run(&s);
 }
