@@ -19,6 +19,7 @@
 struct ledger_entry { /* by document number */
     uint64_t job;     /* 0: not accepted yet */
     unsigned results; /* R lines */
+    unsigned again;   /* D lines */
     unsigned doubles; /* another job for the same key */
     unsigned differs; /* results that were not equal to each other */
     char hash[PM_HASH_HEX + 1];

@@ -65,7 +65,8 @@ static void stop(int signal_number)
 #define FIELDS(X)                                                                                            \
     X(rounds)                                                                                                \
     X(jobs)                                                                                                  \
-    X(results) X(resubmits) X(regions) X(pages) X(lost) X(doubled) X(wrong) X(unfinished) X(ends) X(seconds) \
+    X(results)                                                                                               \
+    X(resubmits) X(regions) X(pages) X(lost) X(doubled) X(wrong) X(unfinished) X(ends) X(seconds)            \
         X(slowest_start_us) X(longest_silence_us)
 
 static uint64_t total_kills(const struct totals *t)
