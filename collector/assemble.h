@@ -11,6 +11,7 @@
 #include "proto/blob.h"
 #include "proto/messages.h"
 #include "proto/page.h"
+#include "proto/phases.h"
 
 /* Pictures of one document that are kept; those behind them are left out with a visible reason (the list must
  * fit into one message). */
@@ -22,6 +23,7 @@ struct pm_assembled {
     struct pm_manifest manifest; /* document */
     const char **blobs;          /* everything else that the result refers to, each once */
     uint32_t blob_count;
+    struct pm_phases phases; /* "assemble", "pictures", "write" */
 };
 
 /* page_blob: pm_page record; sheet_blob: its crop sheet ("" when there are no crops); texts: the payload of

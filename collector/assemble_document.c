@@ -342,6 +342,7 @@ int pm_assemble_document(struct pm_blobs *blobs, const struct pm_doc_pages *page
                          struct pm_arena *arena, struct pm_assembled *out, struct pm_error *err)
 {
     *out = (struct pm_assembled){0};
+    pm_phases_begin(&out->phases);
     struct document d = {.blobs = blobs, .arena = arena, .result = out, .no_images = options->no_images};
     char *stem = pm_fs_clean_name(options->stem ? options->stem : "");
     d.stem = stem;
@@ -352,8 +353,10 @@ int pm_assemble_document(struct pm_blobs *blobs, const struct pm_doc_pages *page
         rc = begin(&d, err);
     if (!rc)
         rc = write_pages(&d, pages, tick, ctx, err);
+    pm_phases_end(&out->phases, "assemble");
     if (!rc)
         rc = finish(&d, err);
+    pm_phases_end(&out->phases, "write");
     if (rc) {
         free(out->manifest.files);
         free(out->blobs);

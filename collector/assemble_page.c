@@ -96,6 +96,7 @@ int pm_assemble_page(struct pm_blobs *blobs, const char *page_blob, const char *
                      struct pm_assembled *out, struct pm_error *err)
 {
     *out = (struct pm_assembled){0};
+    pm_phases_begin(&out->phases);
     struct pm_page page = {0};
     struct pm_region_text *decoded;
     uint32_t count;
@@ -109,6 +110,7 @@ int pm_assemble_page(struct pm_blobs *blobs, const char *page_blob, const char *
         rc = pm_format_page(&page, decoded, count, arena, &formatted, err);
     if (rc)
         return rc;
+    pm_phases_end(&out->phases, "assemble");
     bool has_picture = false;
     for (uint32_t i = 0; i < page.crop_count; i++)
         has_picture |= page.crops[i].task == PM_SHEET_PICTURE;
@@ -118,6 +120,7 @@ int pm_assemble_page(struct pm_blobs *blobs, const char *page_blob, const char *
             return pm_fail_prefix(err, "crops of page %u", page.page);
         rc = store_pictures(blobs, &page, &sheet, arena, &formatted, out, err);
         pm_sheet_close(&sheet);
+        pm_phases_end(&out->phases, "pictures");
     }
     if (!rc) {
         pm_record_encode(&pm_out_page_schema, &formatted, &record);
@@ -126,5 +129,6 @@ int pm_assemble_page(struct pm_blobs *blobs, const char *page_blob, const char *
     pm_buf_free(&record);
     for (uint32_t i = 0; i < formatted.region_count; i++)
         out->failed_regions += *formatted.regions[i].error_code != 0;
+    pm_phases_end(&out->phases, "write");
     return rc;
 }

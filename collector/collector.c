@@ -1,6 +1,7 @@
 #include "collector/collector.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,6 +14,7 @@ struct job { /* a lease that is held */
     const struct pm_msg_lease *lease;
     struct pm_bytes payload;
     int64_t deadline_us; /* monotonic; 0: none */
+    int64_t taken_us;
 };
 
 struct pm_collector {
@@ -51,6 +53,14 @@ bool pm_collector_is_final(int code)
 
 /* ---- one task ------------------------------------------------------------------------------------------ */
 
+/* Into the arena, where the result points. */
+static void give_phases(const struct pm_phases *from, struct pm_arena *arena, struct pm_msg_result *result)
+{
+    result->phases = pm_arena_alloc(arena, (from->count + 1) * sizeof *result->phases);
+    memcpy(result->phases, from->list, from->count * sizeof *result->phases);
+    result->phase_count = from->count;
+}
+
 static int do_page(struct pm_blobs *blobs, const struct pm_msg_lease *lease, struct pm_bytes payload,
                    struct pm_arena *arena, struct pm_msg_result *result, struct pm_error *err)
 {
@@ -63,6 +73,7 @@ static int do_page(struct pm_blobs *blobs, const struct pm_msg_lease *lease, str
     result->failed_regions = a->failed_regions;
     result->blobs = a->blobs;
     result->blob_count = a->blob_count;
+    give_phases(&a->phases, arena, result);
     return 0;
 }
 
@@ -88,6 +99,7 @@ static int do_document(struct pm_blobs *blobs, const struct pm_msg_lease *lease,
         result->manifest.size = record.size;
         result->blobs = a.blobs;
         result->blob_count = a.blob_count;
+        give_phases(&a.phases, arena, result);
     }
     pm_buf_free(&record);
     return rc;
@@ -132,12 +144,13 @@ static void revoke(struct pm_collector *c, uint64_t task)
 static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
     struct pm_collector *c = ctx;
+    int64_t now_us = pm_clock_us();
     (void)err;
     switch (e->kind) {
     case PM_PEER_LEASE:
         PM_GROW(c->waiting, c->waiting_count, c->waiting_capacity);
         c->waiting[c->waiting_count++] =
-            (struct job){e->lease, e->payload, pm_peer_deadline_us(e->lease, pm_clock_us())};
+            (struct job){e->lease, e->payload, pm_peer_deadline_us(e->lease, now_us), now_us};
         return 0;
     case PM_PEER_REVOKE:
         revoke(c, e->task);
@@ -194,6 +207,7 @@ static void run_task(struct pm_collector *c)
         pm_peer_fail(c->peer, task, &err, pm_collector_is_final(rc));
     } else {
         result.run_us = (uint64_t)(pm_clock_us() - started_us);
+        result.wait_us = (uint64_t)(started_us - c->current.taken_us);
         pm_peer_result(c->peer, task, &result);
     }
     c->current.lease = NULL;

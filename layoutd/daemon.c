@@ -25,6 +25,7 @@ enum question { NOTHING_ASKED, TO_BE_ASKED, ASKED, KNOWN, UNKNOWN };
 struct job {
     const struct pm_msg_lease *lease; /* the peer's, until result or release */
     int64_t deadline_us;              /* 0: none */
+    int64_t taken_us;
     bool is_revoked, is_late;
     unsigned seen_steps;
     struct pm_task_watch watch;
@@ -109,7 +110,9 @@ static void *labour(void *argument)
             pm_fail(&j->done.error, PM_ECANCELLED, "stopped before it began");
         } else {
             pthread_mutex_unlock(&d->lock);
+            int64_t waited_us = pm_clock_us() - j->taken_us;
             pm_task_run(&d->env, j->lease, &j->watch, &j->done);
+            j->done.result.wait_us = (uint64_t)waited_us;
             pthread_mutex_lock(&d->lock);
         }
         j->state = DONE;
@@ -158,7 +161,8 @@ static void take(struct daemon *d, const struct pm_msg_lease *lease)
 {
     struct job *j = pm_xalloc(sizeof *j);
     j->lease = lease;
-    j->deadline_us = pm_peer_deadline_us(lease, pm_clock_us());
+    j->taken_us = pm_clock_us();
+    j->deadline_us = pm_peer_deadline_us(lease, j->taken_us);
     pthread_mutex_lock(&d->lock);
     struct job **end = &d->jobs;
     while (*end)

@@ -23,6 +23,14 @@ static int step(void *context, unsigned permille)
     return atomic_load(&r->watch->cancel);
 }
 
+/* Between the stages of a scan. The one that ends here is told by its progress. */
+static int scan_step(void *context, unsigned permille)
+{
+    struct running *r = context;
+    pm_phases_end(&r->out->phases, permille == 600 ? "detect" : permille <= 700 ? "orient" : "layout");
+    return step(context, permille);
+}
+
 /* Which failures another attempt may cure: a crash or a timeout may have been the machine's fault. */
 static bool is_final(int code)
 {
@@ -66,6 +74,7 @@ static int open_document(struct running *r, struct pm_error *err)
         rc = get_decoder(r, &decoder, err);
     if (rc)
         return rc;
+    pm_phases_end(&out->phases, "open");
     uint32_t total = (uint32_t)pm_decode_info(decoder)->page_count;
     rc = check_selection(&pages, total, err);
     if (rc)
@@ -87,6 +96,7 @@ static int open_document(struct running *r, struct pm_error *err)
             (struct pm_found_page){p, rc ? 0 : (uint32_t)size.width_px, rc ? 0 : (uint32_t)size.height_px};
     }
     out->result.pages = out->pages;
+    pm_phases_end(&out->phases, "pages");
     return 0;
 }
 
@@ -191,6 +201,7 @@ static int lay_out_page(struct running *r, struct pm_error *err)
     int rc = render(r, &image, &dpi, err);
     if (rc)
         return rc;
+    pm_phases_end(&r->out->phases, "render");
     struct pm_scan_options options = {.page = r->lease->page,
                                       .dpi = (float)dpi,
                                       .no_orientation = o->no_orientation,
@@ -198,12 +209,14 @@ static int lay_out_page(struct running *r, struct pm_error *err)
                                       .no_images = o->no_images,
                                       .region_kind = region_kind(r)};
     rc = read_whole(o->whole, &options, err);
-    if (rc || was_read_before(r, &image, dpi)) {
+    bool is_done = rc || was_read_before(r, &image, dpi);
+    pm_phases_end(&r->out->phases, "known");
+    if (is_done) {
         pm_decode_image_free(&image);
         return rc;
     }
     struct pm_scan_tools tools = r->env->tools;
-    tools.progress = step;
+    tools.progress = scan_step;
     tools.progress_context = r;
     rc = pm_scan_page(&image, &options, &tools, &scan, err);
     if (!rc) {
@@ -212,6 +225,7 @@ static int lay_out_page(struct running *r, struct pm_error *err)
             rc = pm_fail(err, PM_ECANCELLED, "stopped as asked");
         if (!rc)
             rc = store(r, &crops, err);
+        pm_phases_end(&r->out->phases, "crops");
         pm_crops_free(&crops);
         pm_scan_free(&scan);
     }
@@ -226,7 +240,8 @@ void pm_task_run(struct pm_task_env *env, const struct pm_msg_lease *lease, stru
         .result = {
             .error_code = "", .error_text = "", .record = "", .sheet = "", .blob = "", .fingerprint = ""}};
     struct running r = {env, lease, watch, out};
-    int64_t start = pm_clock_us();
+    pm_phases_begin(&out->phases);
+    int64_t start = out->phases.at_us;
     int rc;
     if (lease->kind == PM_KIND_OPEN)
         rc = open_document(&r, &out->error);
@@ -237,6 +252,8 @@ void pm_task_run(struct pm_task_env *env, const struct pm_msg_lease *lease, stru
             pm_fail(&out->error, PM_EPROTO, "layoutd cannot do a task of kind %s", pm_kind_name(lease->kind));
     out->is_final = is_final(rc);
     out->result.run_us = (uint64_t)(pm_clock_us() - start);
+    out->result.phases = out->phases.list;
+    out->result.phase_count = out->phases.count;
 }
 
 void pm_done_free(struct pm_done *done)

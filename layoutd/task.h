@@ -11,7 +11,7 @@
 #include "layoutd/decoders.h"
 #include "layoutd/fingerprint.h"
 #include "layoutd/scan.h"
-#include "proto/messages.h"
+#include "proto/phases.h"
 
 struct pm_task_env {
     struct pm_decoders *decoders;
@@ -39,6 +39,7 @@ struct pm_done {
     char record[PM_BLOB_KEY_SIZE], sheet[PM_BLOB_KEY_SIZE], fingerprint[PM_HASH_HEX + 1];
     struct pm_found_page *pages;
     uint32_t *costs;
+    struct pm_phases phases; /* the result's */
 };
 
 void pm_task_run(struct pm_task_env *env, const struct pm_msg_lease *lease, struct pm_task_watch *watch,

@@ -181,6 +181,7 @@ static const struct pm_field part_time_rows[] = {
     PM_ROW_STR(T, kind, PM_LIMIT_NAME, true, "kind of task"),
     PM_ROW_STR(T, name, PM_LIMIT_NAME, true, "wait, run, or a phase of the work itself"),
     PM_ROW_U64(T, us, false, "all tasks of the job together"),
+    PM_ROW_U64(T, count, false, "how many tasks"),
 };
 #undef T
 static const struct pm_schema part_time =

@@ -175,7 +175,7 @@ struct pm_result_file {
 struct pm_part_time { /* where the job's time went, all its tasks of a kind together */
     const char *kind; /* of task */
     const char *name; /* "wait" (ready to leased), "run" (leased to result), or a phase of the work itself */
-    uint64_t us;
+    uint64_t us, count; /* count: of tasks */
 };
 enum { PM_PAGE_TIMES = 4 }; /* numbers a page in pm_manifest.page_times */
 struct pm_manifest {

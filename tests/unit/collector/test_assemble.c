@@ -149,6 +149,11 @@ static int do_document(struct store *s, const struct pm_doc_pages *pages, const 
     int rc = pm_collector_do(s->blobs, &lease, (struct pm_bytes){payload.data, payload.size}, NULL, NULL,
                              arena, result, err);
     pm_buf_free(&payload);
+    if (!rc) {
+        assert_int_equal(result->phase_count, 2);
+        assert_string_equal(result->phases[0].name, "assemble");
+        assert_string_equal(result->phases[1].name, "write");
+    }
     if (!rc)
         rc = pm_record_decode(&pm_manifest_schema, result->manifest.data, result->manifest.size, arena,
                               manifest, err);

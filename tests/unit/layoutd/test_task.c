@@ -154,6 +154,14 @@ static void test_page_gives_record_and_sheet(void **state)
     pm_task_run(&f->env, &l, &f->watch, &done);
     assert_int_equal(done.error.code, 0);
     assert_true(atomic_load(&f->watch.steps) > 3);
+    static const char *const phases[] = {"render", "known", "orient", "detect", "layout", "crops"};
+    uint64_t sum_us = 0;
+    assert_int_equal(done.result.phase_count, sizeof phases / sizeof *phases);
+    for (uint32_t i = 0; i < done.result.phase_count; i++) {
+        assert_string_equal(done.result.phases[i].name, phases[i]);
+        sum_us += done.result.phases[i].us;
+    }
+    assert_true(done.result.phases[0].us > 0 && sum_us <= done.result.run_us);
     assert_int_equal(pm_blob_map(f->env.blobs, done.result.record, &record, NULL), 0);
     assert_int_equal(pm_record_decode(&pm_page_schema, record.data, record.bytes, &arena, &page, NULL), 0);
     assert_int_equal(page.page, 1);
