@@ -1,14 +1,15 @@
-/* The blob store: content-addressed files that every process of the fleet maps.
+/* The blob store: files that every process of the fleet maps, named by their content.
  *
  *     DISK/ab/abcdef...   sources and results; synced before their key is told to anyone
  *     PIXELS/ab/abcd...   crop sheets, on tmpfs; gone after a reboot
  *     DISK/tmp, PIXELS/tmp  files being written, locked (flock) by their writer; swept when it is gone
  *
- * A key is a class letter and the BLAKE2b-256 of the content in hex: "d" or "p" + 64 digits. Writers may put
- * the same content at once: the last rename wins, with equal bytes. Only the broker removes blobs; it alone
- * knows who refers to them. Putting a blob that exists refreshes its mtime, so that a sweep with a grace
- * period never removes what somebody is about to refer to. Threads: a pm_blobs is read-only after opening and
- * may be shared. */
+ * A key is a class letter and the BLAKE2b-256 of the content in hex: "d" or "p" + 64 digits. Pixels that were
+ * written in place have 64 random digits instead: they are made once, and hashing them would take longer than
+ * everything else that is done to hand them over. Writers may put the same content at once: the last rename
+ * wins, with equal bytes. Only the broker removes blobs; it alone knows who refers to them. Putting a blob
+ * that exists refreshes its mtime, so that a sweep with a grace period never removes what somebody is about
+ * to refer to. Threads: a pm_blobs is read-only after opening and may be shared. */
 #ifndef PM_PROTO_BLOB_H
 #define PM_PROTO_BLOB_H
 
@@ -61,8 +62,9 @@ void pm_blob_unmap(struct pm_blob_map *map);
 int pm_blob_open(struct pm_blobs *blobs, const char *key, int *fd_out, uint64_t *bytes_out,
                  struct pm_error *err);
 bool pm_blob_exists(struct pm_blobs *blobs, const char *key, uint64_t *bytes_out); /* bytes_out may be NULL */
-int pm_blob_check(struct pm_blobs *blobs, const char *key,
-                  struct pm_error *err); /* content matches its key? PM_EFORMAT if not */
+int pm_blob_check(
+    struct pm_blobs *blobs, const char *key,
+    struct pm_error *err); /* content matches its key? PM_EFORMAT if not; pixels: is it there? */
 
 /* Broker only. */
 int pm_blob_remove(struct pm_blobs *blobs, const char *key, struct pm_error *err); /* absent is fine */

@@ -4,7 +4,7 @@
  *   offset  size  field
  *        0     8  magic "PMSHEET1"
  *        8     8  task     (little endian, like all numbers) the page task and
- *       16     4  attempt  its attempt: makes the content, and so the key, unique to one attempt
+ *       16     4  attempt  its attempt
  *       20     4  count    number of crops, at most PM_SHEET_MAX_CROPS
  *       24    32  x count: offset u64, width u32, height u32, stride u32, channels u8, task u8, 6 x 0
  *        -     -  pixels, each crop at a multiple of 64
