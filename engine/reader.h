@@ -60,6 +60,19 @@ struct pm_reader_word {
     float confidence;
 };
 
+/* Where a request's time went. Work that several share (a pass of a network) is divided among them, so that
+ * the phases of all add up to the reader's own time. */
+enum { PM_READER_PHASES = 5 };
+struct pm_reader_phase {
+    const char *name; /* "prepare", "recognise", "decode"; "preprocess", "vision", "prefill", ... */
+    int64_t us;
+};
+struct pm_reader_times {
+    int64_t begun_us; /* pm_clock_us: it waited inside the reader until then */
+    struct pm_reader_phase phases[PM_READER_PHASES];
+    uint32_t phase_count;
+};
+
 struct pm_reader_event {
     uint64_t id;
     bool is_final;
@@ -71,6 +84,8 @@ struct pm_reader_event {
     const struct pm_reader_word *words;
     size_t word_count;
     struct pm_error error; /* PM_FINISH_ERROR */
+    struct pm_reader_times times;
+    uint64_t tokens; /* written; 0 of readers that do not write token by token */
 };
 
 /* Facts of the opened model, from its manifest. Valid as long as the reader. */

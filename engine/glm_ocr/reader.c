@@ -42,6 +42,7 @@ struct job {
     size_t shown;
     double probability_sum;
     int64_t tokens;
+    int64_t begun_us, spent_us[PM_GENERATE_PHASES];
     bool is_failed;
     struct pm_error error;
 };
@@ -442,6 +443,10 @@ static void take(const struct state *s, const struct pm_generate_event *e)
     if (!e->is_final)
         return;
     p->is_final = true;
+    if (e->begun_us && (!j->begun_us || e->begun_us < j->begun_us))
+        j->begun_us = e->begun_us;
+    for (int k = 0; k < PM_GENERATE_PHASES; k++)
+        j->spent_us[k] += e->spent_us[k];
     p->is_cut = e->end == PM_GENERATE_LENGTH;
     pm_image_free(&p->image);
     if (e->end == PM_GENERATE_ERROR) {
@@ -484,6 +489,11 @@ static struct pm_reader_event final_event(struct job *j)
     for (int i = 0; i < j->piece_count; i++)
         is_cut |= j->pieces[i].is_cut;
     pm_buf_text(&j->text, "");
+    struct pm_reader_times times = {.begun_us = j->begun_us};
+    for (int k = 0; k < PM_GENERATE_PHASES; k++)
+        if (j->spent_us[k])
+            times.phases[times.phase_count++] =
+                (struct pm_reader_phase){pm_generate_phase_name((enum pm_generate_phase)k), j->spent_us[k]};
     return (struct pm_reader_event){.id = j->request.id,
                                     .is_final = true,
                                     .text = (const char *)j->text.data,
@@ -494,7 +504,9 @@ static struct pm_reader_event final_event(struct job *j)
                                               : is_cut       ? PM_FINISH_LENGTH
                                               : j->text.size ? PM_FINISH_STOP
                                                              : PM_FINISH_EMPTY,
-                                    .error = j->error};
+                                    .error = j->error,
+                                    .times = times,
+                                    .tokens = (uint64_t)j->tokens};
 }
 
 static size_t report(struct state *s)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "engine/ppocr/crop.h"
@@ -21,6 +22,9 @@ enum {
     CHARS_BYTES = 4 << 20,
 };
 
+enum phase { PREPARE, RECOGNISE, DECODE, PHASES };
+static const char *const phase_names[PHASES] = {"prepare", "recognise", "decode"};
+
 struct job {
     uint64_t id;
     struct pm_image image; /* borrowed */
@@ -32,6 +36,7 @@ struct job {
     size_t word_count, word_capacity, char_count;
     double confidence_sum; /* over characters */
     struct pm_error error;
+    int64_t begun_us, spent_us[PHASES];
 };
 
 /* A piece whose sequence waits for the head. */
@@ -324,7 +329,10 @@ static void report(struct state *s, struct job *j)
                                 .text_bytes = j->text.size,
                                 .words = j->words,
                                 .word_count = j->word_count,
-                                .error = j->error};
+                                .error = j->error,
+                                .times = {.begun_us = j->begun_us, .phase_count = PHASES}};
+    for (int p = 0; p < PHASES; p++)
+        e.times.phases[p] = (struct pm_reader_phase){phase_names[p], j->spent_us[p]};
     e.finish = j->error.code ? PM_FINISH_ERROR : j->text.size ? PM_FINISH_STOP : PM_FINISH_EMPTY;
     e.confidence = j->char_count ? (float)(j->confidence_sum / (double)j->char_count) : 0.0f;
     detach(s, j);
@@ -364,15 +372,20 @@ static int finish_pieces(struct state *s, struct pm_error *err)
         s->steps = grown;
         s->step_capacity = s->sequence_steps;
     }
+    int64_t start_us = pm_clock_us();
     int rc = pm_rec_head(s->rec, s->sequences, (int)s->sequence_steps, s->steps, err);
+    int64_t head_us = pm_clock_us() - start_us;
     struct pm_ctc_step *at = s->steps;
     for (size_t i = 0; !rc && i < s->finished_count; i++) {
         const struct finished *f = &s->finished[i];
         struct pm_ctc_line line = {0};
+        start_us = pm_clock_us();
+        f->job->spent_us[RECOGNISE] += head_us * f->steps / (int64_t)s->sequence_steps; /* its share */
         rc = decode_piece(s, f, at, &line, err);
         if (!rc)
             append_piece(f->job, f, &line);
         pm_ctc_line_free(&line);
+        f->job->spent_us[DECODE] += pm_clock_us() - start_us;
         if (!rc && f->is_last)
             report(s, f->job);
         at += f->steps;
@@ -402,6 +415,8 @@ static int ensure_piece(struct state *s, bool *none_out, struct pm_error *err)
             *none_out = true;
             return 0;
         }
+        int64_t start_us = pm_clock_us();
+        j->begun_us = j->begun_us ? j->begun_us : start_us;
         int rc = j->line.pixels ? 0 : make_line(j, &j->error);
         if (rc == PM_ENOMEM)
             return pm_fail(err, PM_ENOMEM, "%s", j->error.text);
@@ -413,6 +428,7 @@ static int ensure_piece(struct state *s, bool *none_out, struct pm_error *err)
         rc = start_piece(s, err);
         if (rc)
             return rc;
+        j->spent_us[PREPARE] += pm_clock_us() - start_us;
     }
     return 0;
 }
@@ -433,12 +449,14 @@ static int reader_step(void *state, const struct pm_reader_event **events_out, s
             return rc;
         if (none)
             break;
-        int64_t before = pm_rec_macs_left(s->rec);
+        int64_t before = pm_rec_macs_left(s->rec), start_us = pm_clock_us();
+        struct job *j = s->current;
         rc = pm_rec_continue(s->rec, budget, &done, &sequence, &steps, err);
         if (!rc && done)
             rc = keep_sequence(s, sequence, steps, err);
         if (rc)
             return rc;
+        j->spent_us[RECOGNISE] += pm_clock_us() - start_us;
         budget -= before - pm_rec_macs_left(s->rec) + (done ? pm_rec_head_macs(steps) : 0);
     }
     int rc = finish_pieces(s, err);

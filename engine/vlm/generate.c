@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/vlm/generate_internal.h"
 
 #define PREFILL_ROWS     256
@@ -12,6 +13,13 @@
 #define DEFAULT_TOKENS   4096 /* of a sequence, for the cache's size */
 #define SLICES_IN_ROW    4    /* slices of pictures between two passes of what already runs */
 #define RUNNING_MAX      4096
+
+const char *pm_generate_phase_name(enum pm_generate_phase phase)
+{
+    static const char *const names[PM_GENERATE_PHASES] = {"preprocess", "vision", "prefill", "decode",
+                                                          "draft"};
+    return names[phase];
+}
 
 /* ---- life ---- */
 
@@ -236,11 +244,14 @@ static void picture_slice(struct pm_generate *g, struct pm_gen_seq *s)
 {
     struct pm_error error;
     int rc = 0;
+    int64_t start_us = pm_clock_us();
+    bool is_new = !g->picture_of;
     g->counters.vision_slices++;
-    if (!g->picture_of)
+    if (is_new)
         rc = begin_picture(g, s, &error);
     else if (pm_vision_step(g->vision, g->config.slice_macs))
         rc = keep_picture(g, g->picture_of, &error);
+    pm_gen_seq_spend(s, is_new ? PM_GENERATE_PREPROCESS : PM_GENERATE_VISION, start_us);
     if (rc)
         pm_gen_seq_fail(s, &error);
 }
@@ -269,7 +280,9 @@ static size_t report(struct pm_generate *g)
                                         .prompt_tokens = s->prompt_count,
                                         .generated_tokens = s->count - s->prompt_count,
                                         .drafted_tokens = s->drafted,
-                                        .accepted_tokens = s->accepted};
+                                        .accepted_tokens = s->accepted,
+                                        .begun_us = s->begun_us};
+        memcpy(e->spent_us, s->spent_us, sizeof e->spent_us);
         s->shown = s->released;
         if (s->is_finished) {
             detach(g, i);

@@ -55,6 +55,17 @@ struct pm_generate_request {
     int loop_tokens;
 };
 
+/* Where a request's time goes. What requests do together is divided among them. */
+enum pm_generate_phase {
+    PM_GENERATE_PREPROCESS,
+    PM_GENERATE_VISION,
+    PM_GENERATE_PREFILL,
+    PM_GENERATE_DECODE,
+    PM_GENERATE_DRAFT,
+    PM_GENERATE_PHASES
+};
+const char *pm_generate_phase_name(enum pm_generate_phase phase);
+
 struct pm_generate_event {
     uint64_t id;
     bool is_final;
@@ -66,6 +77,8 @@ struct pm_generate_event {
     enum pm_generate_end end;
     struct pm_error error;
     int prompt_tokens, generated_tokens, drafted_tokens, accepted_tokens;
+    int64_t begun_us; /* pm_clock_us: its first work; 0: none */
+    int64_t spent_us[PM_GENERATE_PHASES];
 };
 
 /* What was done since the start, for benches and tests. */

@@ -42,6 +42,7 @@ struct pm_gen_seq {
 
     /* This pass: rows [first_row, first_row + row_count), the last draft_rows of them drafts. */
     int first_row, row_count, draft_rows;
+    bool is_prefill;
 
     struct pm_token_stream stream;
     struct pm_buf text; /* all of it */
@@ -54,6 +55,7 @@ struct pm_gen_seq {
     enum pm_generate_end end;
     struct pm_error error;
     int drafted, accepted;
+    int64_t begun_us, spent_us[PM_GENERATE_PHASES];
 };
 
 struct pm_generate {
@@ -94,6 +96,9 @@ void pm_gen_seq_free(struct pm_generate *g, struct pm_gen_seq *seq);
 void pm_gen_seq_sample(struct pm_generate *g, struct pm_gen_seq *seq, const float *logits);
 void pm_gen_seq_end(struct pm_generate *g, struct pm_gen_seq *seq, enum pm_generate_end end);
 void pm_gen_seq_fail(struct pm_gen_seq *seq, const struct pm_error *error);
+
+/* Work of a phase that began at start_us has ended. Returns now. */
+int64_t pm_gen_seq_spend(struct pm_gen_seq *seq, enum pm_generate_phase phase, int64_t start_us);
 
 /* ---- generate_pass.c ---- */
 bool pm_gen_pass_has_work(const struct pm_generate *g);

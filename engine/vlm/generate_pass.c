@@ -8,6 +8,7 @@
  * drafts change how many passes a text takes and nothing else. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/vlm/generate_internal.h"
 
 #define LEAST_PREFILL 8
@@ -136,6 +137,7 @@ static int plan(struct pm_generate *g, struct pm_error *why)
         if (!drafts && !make_room(g, i, s->computed + take, why))
             continue;
         prefill -= is_prefill ? take : 0;
+        s->is_prefill = is_prefill;
         s->row_count = take + drafts;
         s->draft_rows = drafts;
         put_rows(g, s, rows);
@@ -267,8 +269,32 @@ static int draft(struct pm_generate *g, struct pm_error *err)
     return rc;
 }
 
+/* The time of a pass, divided by rows; that of drafts, by who wanted some. */
+static void share_pass(struct pm_generate *g, int64_t start_us, int64_t pass_us, int rows)
+{
+    for (int i = 0; i < g->count; i++) {
+        struct pm_gen_seq *s = g->seqs[i];
+        if (!s->row_count)
+            continue;
+        s->begun_us = s->begun_us ? s->begun_us : start_us;
+        s->spent_us[s->is_prefill ? PM_GENERATE_PREFILL : PM_GENERATE_DECODE] +=
+            pass_us * s->row_count / rows;
+    }
+}
+
+static void share_drafts(struct pm_generate *g, int64_t draft_us)
+{
+    int count = 0;
+    for (int i = 0; i < g->count; i++)
+        count += wants_mtp(g->seqs[i]);
+    for (int i = 0; i < g->count; i++)
+        if (wants_mtp(g->seqs[i]))
+            g->seqs[i]->spent_us[PM_GENERATE_DRAFT] += draft_us / count;
+}
+
 int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
 {
+    int64_t start_us = pm_clock_us();
     struct pm_error why = {.code = PM_EINTERNAL, .text = "there is no reason"};
     int rows = plan(g, &why);
     if (!rows) /* memory that was promised is not there: for the oldest, alone, the pool has room */
@@ -281,7 +307,12 @@ int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
     for (int i = 0; i < g->count; i++)
         if (g->seqs[i]->row_count)
             take_logits(g, g->seqs[i]);
-    rc = g->mtp ? draft(g, err) : 0;
+    int64_t sampled_us = pm_clock_us();
+    share_pass(g, start_us, sampled_us - start_us, rows);
+    if (g->mtp) {
+        rc = draft(g, err);
+        share_drafts(g, pm_clock_us() - sampled_us);
+    }
     for (int i = 0; i < g->count; i++)
         g->seqs[i]->row_count = 0;
     return rc;

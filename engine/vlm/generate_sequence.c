@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/text/tokenizer.h"
 #include "engine/vlm/generate_internal.h"
 
@@ -170,6 +171,14 @@ out:
     else
         *out = s;
     return rc;
+}
+
+int64_t pm_gen_seq_spend(struct pm_gen_seq *s, enum pm_generate_phase phase, int64_t start_us)
+{
+    int64_t now_us = pm_clock_us();
+    s->begun_us = s->begun_us ? s->begun_us : start_us;
+    s->spent_us[phase] += now_us - start_us;
+    return now_us;
 }
 
 void pm_gen_seq_free(struct pm_generate *g, struct pm_gen_seq *s)

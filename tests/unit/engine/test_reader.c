@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/ppocr/cls.h"
 #include "engine/ppocr/det.h"
@@ -74,12 +75,21 @@ static void admit(struct pm_reader *r, uint64_t id, struct pm_image image)
 static int drain(struct pm_reader *r, struct result *results, uint64_t ids)
 {
     int steps = 0;
+    int64_t start_us = pm_clock_us(), spent_us = 0;
     while (pm_reader_running(r)) {
         const struct pm_reader_event *e;
         size_t n;
         assert_int_equal(pm_reader_step(r, &e, &n, NULL), 0);
         for (size_t i = 0; i < n; i++) {
             assert_true(e[i].id < ids && e[i].is_final);
+            if (e[i].finish == PM_FINISH_STOP) {
+                assert_int_equal(e[i].times.phase_count, 3);
+                assert_true(e[i].times.begun_us >= start_us && e[i].times.begun_us <= pm_clock_us());
+                assert_string_equal(e[i].times.phases[1].name, "recognise");
+                assert_true(e[i].times.phases[1].us > 0);
+            }
+            for (uint32_t p = 0; p < e[i].times.phase_count; p++)
+                spent_us += e[i].times.phases[p].us;
             struct result *to = &results[e[i].id];
             assert_int_equal(to->text[0], 0); /* once only */
             snprintf(to->text, sizeof to->text, "%s", e[i].text);
@@ -92,6 +102,7 @@ static int drain(struct pm_reader *r, struct result *results, uint64_t ids)
         }
         assert_true(++steps < 1000);
     }
+    assert_true(spent_us <= pm_clock_us() - start_us); /* all of them together */
     return steps;
 }
 

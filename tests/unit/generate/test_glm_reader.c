@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "engine/glm_ocr/lines.h"
@@ -54,6 +55,9 @@ struct region {
     float confidence;
     enum pm_finish finish;
     struct pm_error error;
+    uint64_t tokens;
+    int64_t spent_us;
+    uint32_t phases;
     bool is_done;
 };
 
@@ -86,6 +90,10 @@ static void step(struct pm_reader *reader, struct region *all, int count)
         r->confidence = events[i].confidence;
         r->finish = events[i].finish;
         r->error = events[i].error;
+        r->tokens = events[i].tokens;
+        for (uint32_t p = 0; p < events[i].times.phase_count; p++)
+            r->spent_us += events[i].times.phases[p].us;
+        r->phases = events[i].times.phase_count;
         assert_int_equal(events[i].word_count, 0);
     }
 }
@@ -93,6 +101,7 @@ static void step(struct pm_reader *reader, struct region *all, int count)
 static void read_all(struct pm_reader *reader, struct region *all, int count)
 {
     struct pm_error err;
+    int64_t start_us = pm_clock_us(), spent_us = 0;
     int next = 0;
     while (next < count || pm_reader_running(reader)) {
         while (next < count && pm_reader_room(reader))
@@ -100,6 +109,12 @@ static void read_all(struct pm_reader *reader, struct region *all, int count)
                 fail_msg("%s", err.text);
         step(reader, all, count);
     }
+    for (int i = 0; i < count; i++) {
+        spent_us += all[i].spent_us;
+        if (all[i].finish == PM_FINISH_STOP || all[i].finish == PM_FINISH_LENGTH)
+            assert_true(all[i].tokens > 0 && all[i].phases >= 4); /* preprocess, vision, prefill, decode */
+    }
+    assert_true(spent_us > 0 && spent_us <= pm_clock_us() - start_us);
 }
 
 static void make_regions(struct region *all, uint64_t seed, int width_most, int height_most)
