@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 
 /* The one writable global of the project: set once before any thread starts. */
@@ -49,18 +50,25 @@ const char *pm_log_level_name(enum pm_log_level level)
     return level_names[level];
 }
 
+void pm_log_time(int64_t wall_us, char out[PM_LOG_TIME])
+{
+    struct tm utc = {0};
+    time_t seconds = (time_t)(wall_us / 1000000);
+    gmtime_r(&seconds, &utc);
+    size_t n = strftime(out, PM_LOG_TIME, "%Y-%m-%dT%H:%M:%S", &utc);
+    unsigned ms = (unsigned)(wall_us / 1000 % 1000) % 1000;
+    snprintf(out + n, PM_LOG_TIME - n, ".%03uZ", ms);
+}
+
 void pm_log(enum pm_log_level level, const char *format, ...)
 {
     if (level < logger.lowest)
         return;
     char line[2048];
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t used = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &utc);
-    used += (size_t)snprintf(line + used, sizeof line - used, ".%03ldZ %s %s[%d] ", now.tv_nsec / 1000000,
-                             level_names[level], logger.process, (int)getpid());
+    pm_log_time(pm_wall_us(), line);
+    size_t used = PM_LOG_TIME - 1;
+    used += (size_t)snprintf(line + used, sizeof line - used, " %s %s[%d] ", level_names[level],
+                             logger.process, (int)getpid());
     va_list args;
     va_start(args, format);
     int n = vsnprintf(line + used, sizeof line - used - 1, format, args);

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum pm_log_level { PM_LOG_DEBUG, PM_LOG_INFO, PM_LOG_WARNING, PM_LOG_ERROR };
 
@@ -33,6 +34,10 @@ void pm_log(enum pm_log_level level, const char *format, ...) __attribute__((for
  * characters become '?'. Cut to fit; returns out. */
 #define PM_LOG_VALUE 256
 const char *pm_log_value(const char *text, char out[PM_LOG_VALUE]);
+
+#define PM_LOG_TIME 25
+/* "2026-01-05T10:22:31.482Z" of a time since 1970 (RFC 3339). */
+void pm_log_time(int64_t wall_us, char out[PM_LOG_TIME]);
 
 /* ---- reading lines again; pure ---- */
 struct pm_log_line {

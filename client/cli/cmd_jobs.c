@@ -13,7 +13,7 @@ struct settings {
     const char *state, *batch;
     int state_number; /* of it; 0: any */
     uint32_t limit;
-    bool json;
+    bool json, all;
 };
 static const struct pm_option options[] = {
     {"state", 0, PM_OPTION_TEXT, "STATE",
@@ -22,6 +22,7 @@ static const struct pm_option options[] = {
     {"batch", 0, PM_OPTION_TEXT, "NAME", "Only jobs of this batch.", offsetof(struct settings, batch), 0, 0},
     {"limit", 'n', PM_OPTION_UINT, "N", "At most so many. Default: 100.", offsetof(struct settings, limit), 1,
      10000000},
+    {"all", 'a', PM_OPTION_FLAG, NULL, "All of them, without a limit.", offsetof(struct settings, all), 0, 0},
     {"json", 0, PM_OPTION_FLAG, NULL, "A JSON list instead of a table.", offsetof(struct settings, json), 0,
      0},
     PM_CLI_FLEET_OPTIONS(struct settings, fleet),
@@ -34,6 +35,10 @@ static int check(struct pm_cli_session *session)
     for (int i = PAGEMILL_JOB_QUEUED; s->state && i <= PAGEMILL_JOB_CANCELLED; i++)
         if (!strcmp(s->state, pagemill_job_state_name(i)))
             s->state_number = i;
+    if (s->all && s->limit) {
+        pm_cli_error("jobs: --all and --limit exclude each other");
+        return PM_EXIT_USAGE;
+    }
     if (!s->state || s->state_number)
         return -1;
     pm_cli_error("jobs: --state is queued, running, done, failed or cancelled, not \"%s\"", s->state);
@@ -46,8 +51,9 @@ static int list(struct pm_cli_session *session)
     struct pagemill_list_options o = PAGEMILL_LIST_OPTIONS_INIT;
     struct pagemill_error err;
     json_t *out = s->json ? json_array() : NULL;
-    uint32_t left = s->limit ? s->limit : 100;
+    uint32_t left = s->all ? UINT32_MAX : s->limit ? s->limit : 100;
     bool has_more = true;
+    bool is_colored = pm_color_is_on(STDOUT_FILENO);
     int width = isatty(STDOUT_FILENO) ? pm_cli_width(STDOUT_FILENO) : 10000;
     o.state = s->state_number;
     o.batch = s->batch;
@@ -68,12 +74,14 @@ static int list(struct pm_cli_session *session)
             if (out)
                 json_array_append_new(out, pm_show_job_json(&jobs->jobs[i]));
             else
-                pm_show_job_row(&jobs->jobs[i], pm_wall_us(), width, stdout);
+                pm_show_job_row(&jobs->jobs[i], pm_wall_us(), width, is_colored, stdout);
         }
         pagemill_jobs_free(&jobs);
     }
     if (out)
         return pm_show_json(out);
+    if (has_more && isatty(STDOUT_FILENO))
+        printf("... and older ones: --limit N, --all\n");
     return fflush(stdout) ? PM_EXIT_FAILED : PM_EXIT_OK;
 }
 
@@ -91,8 +99,8 @@ const struct pm_command pm_command_jobs = {
          .arguments = "",
          .summary = "list the jobs of a fleet",
          .about =
-             "Lists jobs, the newest first: number, state, pages read of all pages, pages that failed, age "
-             "and name. "
+             "Lists jobs, the newest first: number, state, pages read of all pages, pages that failed, age, "
+             "time left and name. "
              "Finished jobs are listed until their results expire or are dropped.\n",
          .more = PM_CLI_EXIT_SECTION,
          .tables = tables},

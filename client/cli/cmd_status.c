@@ -1,4 +1,7 @@
 /* pagemill status: everything about some jobs. */
+#include <unistd.h>
+
+#include "base/clock.h"
 #include "client/cli/cli.h"
 #include "client/cli/show.h"
 
@@ -30,7 +33,7 @@ static int show(struct pm_cli_session *session, uint64_t job, struct pagemill_er
         if (s->has_shown)
             putchar('\n');
         s->has_shown = true;
-        pm_show_job_details(&jobs->jobs[0], stdout);
+        pm_show_job_details(&jobs->jobs[0], pm_wall_us(), pm_color_is_on(STDOUT_FILENO), stdout);
     }
     pagemill_jobs_free(&jobs);
     return 0;
@@ -60,16 +63,16 @@ static int run(const struct pm_command *command, int argc, char **argv)
 const struct pm_command pm_command_status = {
     .name = "status",
     .run = run,
-    .usage =
-        {.name = "pagemill status",
-         .arguments = "JOB...",
-         .summary = "show jobs in detail",
-         .about =
-             "Shows state, progress and times of each job, and every page or region that could not be read "
-             "with the "
-             "reason.\n",
-         .more = PM_CLI_EXIT_SECTION,
-         .tables = tables,
-         .least = 1,
-         .most = UINT32_MAX},
+    .usage = {.name = "pagemill status",
+              .arguments = "JOB...",
+              .summary = "show jobs in detail",
+              .about = "Shows state, progress and times of each job, where its time went by kind of task "
+                       "(waiting and working, "
+                       "summed over tasks that ran beside each other), every page or region that could not "
+                       "be read with the "
+                       "reason, and every attempt that failed: when, what, why, and in which process.\n",
+              .more = PM_CLI_EXIT_SECTION,
+              .tables = tables,
+              .least = 1,
+              .most = UINT32_MAX},
 };

@@ -1,5 +1,6 @@
 /* pagemill watch: follows jobs until they are finished. */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "client/cli/cli.h"
@@ -44,7 +45,11 @@ static void show_event(const struct settings *s, const struct pagemill_event *e)
         json_decref(o);
         putchar('\n');
     } else if (e->kind == PAGEMILL_EVENT_STATE) {
-        printf("job %llu %s", (unsigned long long)j->job, pagemill_job_state_name((int)j->state));
+        const char *state = pagemill_job_state_name((int)j->state);
+        enum pm_color color = pm_color_of_state(state);
+        bool is_on = pm_color_is_on(STDOUT_FILENO);
+        printf("job %llu %s%s%s", (unsigned long long)j->job, pm_color_begin(color, is_on), state,
+               pm_color_end(color, is_on));
         if (*j->error_text) {
             fputs(": ", stdout);
             pm_show_text(j->error_text, stdout);

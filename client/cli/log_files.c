@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -87,13 +87,10 @@ static void rotate(struct pm_log_files *f)
 
 static size_t prefix(const char *process, pid_t pid, enum pm_log_level level, char *out, size_t out_bytes)
 {
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(out, out_bytes, "%Y-%m-%dT%H:%M:%S", &utc);
-    n += (size_t)snprintf(out + n, out_bytes - n, ".%03ldZ %s %.64s[%d] ", now.tv_nsec / 1000000,
-                          pm_log_level_name(level), process, (int)pid);
+    pm_log_time(pm_wall_us(), out);
+    size_t n = PM_LOG_TIME - 1;
+    n += (size_t)snprintf(out + n, out_bytes - n, " %s %.64s[%d] ", pm_log_level_name(level), process,
+                          (int)pid);
     return n;
 }
 

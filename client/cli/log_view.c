@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "client/cli/color.h"
@@ -24,15 +23,6 @@ bool pm_log_filter_takes(const struct pm_log_filter *filter, const char *line,
     return !*filter->job || pm_log_has(line, "job", filter->job);
 }
 
-static void time_text(int64_t wall_us, char out[25])
-{
-    struct tm utc;
-    time_t seconds = (time_t)(wall_us / 1000000);
-    gmtime_r(&seconds, &utc);
-    size_t n = strftime(out, 25, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(out + n, 25 - n, ".%03dZ", (int)(wall_us / 1000 % 1000));
-}
-
 int pm_log_filter_since(struct pm_log_filter *filter, const char *text, int64_t now_wall_us,
                         struct pm_error *err)
 {
@@ -49,7 +39,7 @@ int pm_log_filter_since(struct pm_log_filter *filter, const char *text, int64_t 
         for (size_t i = 0; i < 4; i++)
             if (*end == units[i].letter) {
                 int64_t at = now_wall_us - (int64_t)number * units[i].us;
-                time_text(at > 0 ? at : 0, filter->since);
+                pm_log_time(at > 0 ? at : 0, filter->since);
                 return 0;
             }
     while (same < n && same < 24 &&
