@@ -414,6 +414,14 @@ void pm_supervise_dismiss(struct pm_supervise *s, size_t index, int signal_numbe
             pm_child_signal(&s->leaving[i]->child, signal_number);
 }
 
+bool pm_supervise_has_leaving(const struct pm_supervise *s, size_t index)
+{
+    for (size_t i = 0; i < s->leaving_count; i++)
+        if (s->leaving[i]->index == index && !s->leaving[i]->died)
+            return true;
+    return false;
+}
+
 bool pm_supervise_take_back(struct pm_supervise *s, size_t index)
 {
     struct entry *e = s->entries[index], *old = NULL;

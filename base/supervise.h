@@ -117,6 +117,7 @@ size_t pm_supervise_ready(struct pm_supervise *s, pid_t pid);
 void pm_supervise_replace(struct pm_supervise *s, size_t index);
 /* Signals the old one; LEFT follows when it has ended. */
 void pm_supervise_dismiss(struct pm_supervise *s, size_t index, int signal_number);
+bool pm_supervise_has_leaving(const struct pm_supervise *s, size_t index);
 /* The new one is no good: it is killed and the old one is the service again. False when there is none. */
 bool pm_supervise_take_back(struct pm_supervise *s, size_t index);
 /* Without a second process: signals the service; when it has ended (LEFT) it is started at once. */

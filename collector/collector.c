@@ -21,9 +21,9 @@ struct pm_collector {
     struct pm_peer *peer;
     struct job *waiting; /* first in, first out */
     size_t waiting_count, waiting_capacity;
-    struct job current; /* lease NULL: none */
-    bool is_revoked;    /* current is no longer wanted */
-    bool is_stopping;
+    struct job current;           /* lease NULL: none */
+    bool is_revoked;              /* current is no longer wanted */
+    bool is_stopping, is_leaving; /* leaving: finishes what it holds */
     struct pm_arena arena;
 };
 
@@ -140,7 +140,6 @@ static void revoke(struct pm_collector *c, uint64_t task)
     pm_peer_release(c->peer, task);
 }
 
-/* Returns 1 when told to stop. */
 static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
     struct pm_collector *c = ctx;
@@ -156,8 +155,8 @@ static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error 
         revoke(c, e->task);
         return 0;
     case PM_PEER_STOP:
-        c->is_stopping = true;
-        return 1;
+        c->is_leaving = true;
+        return 0;
     case PM_PEER_READY:
         pm_log(PM_LOG_DEBUG, "ready");
         return 0;
@@ -167,6 +166,12 @@ static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error 
     default:
         return 0;
     }
+}
+
+/* Told to leave: what is in hand is finished as long as somebody wants it. */
+static bool is_over(const struct pm_collector *c)
+{
+    return c->is_leaving && !pm_peer_can_finish(c->peer);
 }
 
 /* Between two pages: the broker hears that we live, and we hear what it wants. */
@@ -179,6 +184,8 @@ static int tick(void *ctx, uint32_t permille, struct pm_error *err)
     int rc = pm_peer_each(c->peer, 0, take_event, c, err);
     if (rc < 0)
         return rc;
+    if (is_over(c))
+        c->is_stopping = true;
     if (c->is_revoked || c->is_stopping)
         return pm_fail(err, PM_ECANCELLED, c->is_revoked ? "no longer wanted" : "the collector was stopped");
     if (c->current.deadline_us && pm_clock_us() > c->current.deadline_us)
@@ -216,7 +223,7 @@ static void run_task(struct pm_collector *c)
 
 int pm_collector_run(struct pm_collector *c, struct pm_error *err)
 {
-    while (!c->is_stopping) {
+    while (!c->is_stopping && !is_over(c)) {
         int rc = pm_peer_each(c->peer, c->waiting_count ? 0 : IDLE_WAIT_US, take_event, c, err);
         if (rc < 0)
             return rc;

@@ -46,6 +46,7 @@ struct daemon {
     pthread_cond_t wake, answered;
     struct job *jobs; /* in the order of the leases; guarded by lock, as are their states */
     bool is_stopping;
+    bool is_leaving; /* told to stop: finishes what it holds */
 };
 
 /* ---- the labourer ---- */
@@ -281,7 +282,6 @@ static int open_blobs(struct daemon *d, struct pm_error *err)
     return rc;
 }
 
-/* 0 go on, 1 stop, negative an error. */
 static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
     struct daemon *d = ctx;
@@ -295,7 +295,8 @@ static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error 
         end_task(d, e->task);
         return 0;
     case PM_PEER_STOP:
-        return 1;
+        d->is_leaving = true;
+        return 0;
     case PM_PEER_KNOWN:
         take_answer(d, e->task, e->attempt, e->is_known);
         return 0;
@@ -313,8 +314,10 @@ static int loop(struct daemon *d, struct pm_error *err)
     for (;;) {
         int rc = pm_peer_each(d->peer, has_job(d) ? BUSY_WAIT_US : IDLE_WAIT_US, take_event, d, err);
         if (rc)
-            return rc < 0 ? rc : 0;
+            return rc;
         look_after(d);
+        if (d->is_leaving && !pm_peer_can_finish(d->peer))
+            return 0;
     }
 }
 

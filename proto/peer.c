@@ -771,6 +771,11 @@ void pm_peer_fail(struct pm_peer *peer, uint64_t task, const struct pm_error *er
     pm_peer_result(peer, task, &result);
 }
 
+bool pm_peer_can_finish(const struct pm_peer *peer)
+{
+    return peer->held.count && peer->link.state == PM_LINK_UP;
+}
+
 uint32_t pm_peer_held(const struct pm_peer *peer)
 {
     return (uint32_t)peer->held.count;

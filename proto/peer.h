@@ -80,6 +80,9 @@ void pm_peer_result(struct pm_peer *peer, uint64_t task, struct pm_msg_result *r
 void pm_peer_fail(struct pm_peer *peer, uint64_t task, const struct pm_error *error, bool is_final);
 /* After a REVOKE: forget the task and return its credit. */
 void pm_peer_release(struct pm_peer *peer, uint64_t task);
+/* After STOP: is there something in hand that the broker could still be given? Then go on without new leases;
+ * a second signal ends the process at once. */
+bool pm_peer_can_finish(const struct pm_peer *peer);
 uint32_t pm_peer_held(const struct pm_peer *peer); /* leases handed out by pm_peer_next and not ended */
 /* Messages from the broker that were dropped: malformed, out of place, or beyond the credit given. */
 uint64_t pm_peer_refused(const struct pm_peer *peer);

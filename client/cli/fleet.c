@@ -1,19 +1,12 @@
 #include "client/cli/fleet.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -21,12 +14,17 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/supervise.h"
+#include "client/cli/control.h"
 #include "client/cli/locate.h"
+#include "client/cli/notify.h"
+#include "client/cli/rolling.h"
 #include "engine/manifest.h"
 
 #define GIVE_UP_AFTER    10
 #define STOP_PATIENCE_US 2000000 /* services after SIGTERM, before SIGKILL */
-#define ARGUMENTS_MOST   40
+#define START_PATIENCE_US                                                                                    \
+    120000000 /* a successor's, until the broker has welcomed it: large weights on a slow disk */
+#define ARGUMENTS_MOST 40
 
 enum phase {
     RUNNING,
@@ -34,7 +32,7 @@ enum phase {
     STOPPING, /* everybody told to stop */
     KILLING
 };
-enum { FD_SIGNAL, FD_LIFE, FD_READY, FD_COUNT };
+enum { FD_SIGNAL, FD_LIFE, FD_READY, FD_JOINED, FD_CONTROL, FD_COUNT = FD_CONTROL + PM_CONTROL_FDS };
 
 struct run {
     const struct pm_fleet *fleet;
@@ -45,7 +43,15 @@ struct run {
     struct pollfd fds[FD_COUNT];
     int ready_write_fd;
     int deaths_fds[2]; /* how services ended, told to the broker */
-    bool was_ready;
+    int joined_fds[2]; /* lines of process numbers: services that the broker has welcomed */
+    char joined[32];   /* such a line, being read */
+    size_t joined_bytes;
+    int listen_fds[2]; /* of the broker's sockets, kept over its restarts */
+    bool was_ready, has_terminal;
+    uint64_t restarts; /* deaths that were answered with a new start */
+    struct pm_control control;
+    struct pm_rolling rolling;
+    struct pm_notify notify;
     int rc;
     struct pm_error *err;
 };
@@ -98,6 +104,7 @@ static int add_service(struct run *r, const char *program, const char *name, str
                                                .own_group = true},
                                      .capture_stderr = true,
                                      .give_up_after = GIVE_UP_AFTER,
+                                     .tells_ready = true,
                                      .is_finished_on_zero = !strcmp(program, "pagemill-broker")};
         size_t index = pm_supervise_add(r->set, &service);
         if (index_out)
@@ -113,11 +120,13 @@ static int add_broker(struct run *r, struct pm_error *err)
 {
     const struct pm_fleet *f = r->fleet;
     struct arguments a = {0};
-    int *keep = pm_xalloc((f->keep_count + 2) * sizeof *keep);
+    int *keep = pm_xalloc((f->keep_count + 4) * sizeof *keep);
     if (f->keep_count)
         memcpy(keep, f->keep_fds, f->keep_count * sizeof *keep);
     keep[f->keep_count] = r->ready_write_fd;
     keep[f->keep_count + 1] = r->deaths_fds[0];
+    keep[f->keep_count + 2] = r->listen_fds[0];
+    keep[f->keep_count + 3] = r->listen_fds[1];
     put(&a, "pagemill-broker");
     put_pair(&a, "--state", f->state_dir);
     put_pair(&a, "--run", f->run_dir);
@@ -129,9 +138,11 @@ static int add_broker(struct run *r, struct pm_error *err)
     put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);
+    put_number(&a, "--work-fd", (uint64_t)r->listen_fds[0]);
+    put_number(&a, "--client-fd", (uint64_t)r->listen_fds[1]);
     put_pair(&a, "--log-level", f->log_level);
     int rc =
-        add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 2u, false, &r->broker, err);
+        add_service(r, "pagemill-broker", "broker", &a, keep, f->keep_count + 4u, false, &r->broker, err);
     free(keep);
     return rc;
 }
@@ -159,8 +170,11 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
                     const struct pm_fleet_reader *reader, struct pm_error *err)
 {
     const struct pm_fleet *f = r->fleet;
-    int rc = 0;
+    int rc = 0, *keep = pm_xalloc((f->keep_count + 1) * sizeof *keep);
     char *endpoint = pm_xprintf("ipc://%s/work.sock", f->run_dir);
+    if (f->keep_count)
+        memcpy(keep, f->keep_fds, f->keep_count * sizeof *keep);
+    keep[f->keep_count] = r->joined_fds[1];
     for (uint32_t i = first; i < first + count && !rc; i++) {
         struct arguments a = {0};
         char *name = pm_xprintf("%s-%u", kind, i);
@@ -168,6 +182,7 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
         put_pair(&a, "--endpoint", endpoint);
         put_pair(&a, "--name", name);
         put_pair(&a, "--log-level", f->log_level);
+        put_number(&a, "--ready-fd", (uint64_t)r->joined_fds[1]);
         if (reader) {
             put_pair(&a, "--models", f->models);
             put_pair(&a, "--reader", reader->name);
@@ -179,12 +194,13 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
         } else if (!strcmp(kind, "layoutd")) {
             rc = put_layoutd(f, &a, err);
         }
-        int added = add_service(r, program, name, &a, f->keep_fds, f->keep_count,
-                                reader && reader->threads > 1, NULL, err);
+        int added = add_service(r, program, name, &a, keep, f->keep_count + 1u, reader && reader->threads > 1,
+                                NULL, err);
         rc = rc ? rc : added;
         free(name);
     }
     free(endpoint);
+    free(keep);
     return rc;
 }
 
@@ -213,23 +229,14 @@ static void report(const struct run *r, const char *what, const char *text)
     free(line);
 }
 
-/* sd_notify without the library: systemd's Type=notify. */
-static void notify_systemd(const char *state)
+static void show_status(struct run *r)
 {
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (!path || !*path || strlen(path) >= sizeof address.sun_path)
-        return;
-    memcpy(address.sun_path, path, strlen(path));
-    if (path[0] == '@')
-        address.sun_path[0] = 0;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    ssize_t ignored = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, size);
-    (void)ignored;
-    close(fd);
+    static const char *const doing[] = {"serving", "draining", "stopping", "stopping"};
+    const char *what = !r->was_ready && r->phase == RUNNING ? "starting"
+                       : pm_rolling_is_busy(&r->rolling)    ? "serving, processes are being replaced"
+                                                            : doing[r->phase];
+    pm_notify_status(&r->notify, "%s; %zu processes, %llu restarted after a death", what,
+                     pm_supervise_alive(r->set), (unsigned long long)r->restarts);
 }
 
 /* ---- the phases of stopping ---- */
@@ -240,9 +247,13 @@ static void enter(struct run *r, enum phase phase)
         return;
     r->phase = phase;
     int64_t now = pm_clock_us();
+    pm_rolling_abort(&r->rolling, "the fleet stops");
     if (phase == DRAINING) {
         pm_log(PM_LOG_INFO, "draining: waiting up to %u s for work in hand", r->fleet->drain_s);
-        notify_systemd("STOPPING=1");
+        char *patience = pm_xprintf("STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
+                                    (long long)r->fleet->drain_s * 1000000 + 2 * STOP_PATIENCE_US);
+        pm_notify_send(&r->notify, patience);
+        free(patience);
         pm_supervise_hold(r->set);
         pm_supervise_signal(r->set, r->broker, SIGTERM);
         r->phase_until_us = now + (int64_t)r->fleet->drain_s * 1000000;
@@ -273,8 +284,8 @@ static void on_fatal(struct run *r, const char *text)
 static void tell_death(const struct run *r, const struct pm_supervise_event *e)
 {
     char line[48];
-    bool is_death =
-        e->kind == PM_SUPERVISE_DIED || e->kind == PM_SUPERVISE_FINISHED || e->kind == PM_SUPERVISE_FATAL;
+    bool is_death = e->kind == PM_SUPERVISE_DIED || e->kind == PM_SUPERVISE_FINISHED ||
+                    e->kind == PM_SUPERVISE_FATAL || e->kind == PM_SUPERVISE_LEFT;
     if (!is_death || e->pid <= 0 || e->index == r->broker)
         return;
     int n = snprintf(line, sizeof line, "%d %d\n", (int)e->pid, e->status);
@@ -285,7 +296,8 @@ static void tell_death(const struct run *r, const struct pm_supervise_event *e)
 static void on_event(struct run *r, const struct pm_supervise_event *e)
 {
     tell_death(r, e);
-    switch (e->kind) {
+    bool is_told = pm_rolling_event(&r->rolling, e, pm_clock_us());
+    switch (is_told ? PM_SUPERVISE_NONE : e->kind) {
     case PM_SUPERVISE_NONE:
         break;
     case PM_SUPERVISE_STARTED:
@@ -300,7 +312,11 @@ static void on_event(struct run *r, const struct pm_supervise_event *e)
         free(line);
         break;
     }
+    case PM_SUPERVISE_LEFT:
+        pm_log(PM_LOG_INFO, "%s pid=%d has left (%s)", e->name, (int)e->pid, e->text);
+        break;
     case PM_SUPERVISE_DIED:
+        r->restarts += e->delay_us >= 0;
         if (e->delay_us >= 0)
             pm_log(PM_LOG_WARNING, "%s ended (%s), starting it again in %lld ms", e->name, e->text,
                    (long long)e->delay_us / 1000);
@@ -318,25 +334,110 @@ static void on_event(struct run *r, const struct pm_supervise_event *e)
     }
 }
 
+/* Every process that works says so with its number: the broker when it serves, a service when it is welcomed.
+ */
+static void on_ready(struct run *r, pid_t pid)
+{
+    size_t index = pm_supervise_ready(r->set, pid);
+    if (index == SIZE_MAX)
+        return;
+    pm_rolling_ready(&r->rolling, index, pm_clock_us());
+    bool is_first = index == r->broker || r->broker == SIZE_MAX;
+    if (r->was_ready || !is_first)
+        return;
+    r->was_ready = true;
+    pm_log(PM_LOG_INFO, "ready run=%s", r->fleet->run_dir);
+    report(r, "ready", "");
+    pm_notify_send(&r->notify, "READY=1");
+}
+
+static void read_joined(struct run *r)
+{
+    char c;
+    while (read(r->joined_fds[0], &c, 1) == 1) {
+        if (c != '\n') {
+            if (r->joined_bytes < sizeof r->joined - 1)
+                r->joined[r->joined_bytes++] = c;
+            continue;
+        }
+        r->joined[r->joined_bytes] = 0;
+        r->joined_bytes = 0;
+        on_ready(r, (pid_t)strtol(r->joined, NULL, 10));
+    }
+}
+
+static void begin_rolling(struct run *r, int client, const char *words)
+{
+    struct pm_error err;
+    int rc = r->phase != RUNNING ? pm_fail(&err, PM_EBUSY, "the fleet is stopping")
+                                 : pm_rolling_begin(&r->rolling, words, pm_clock_us(), &err);
+    if (!rc)
+        pm_log(PM_LOG_INFO, "replacing %s", *words ? words : "all processes");
+    else if (client < 0)
+        pm_log(PM_LOG_WARNING, "%s", err.text);
+    else
+        pm_control_say(&r->control, client, "failed", err.text);
+}
+
+static void tell_rolling(void *context, const char *kind, const char *text)
+{
+    struct run *r = context;
+    pm_log(strcmp(kind, "failed") ? PM_LOG_INFO : PM_LOG_ERROR, "%s", text);
+    pm_control_say(&r->control, -1, kind, text);
+}
+
+static void on_request(struct run *r, int client, const char *line)
+{
+    size_t size = strcspn(line, " ");
+    if (size == 7 && !strncmp(line, "restart", 7))
+        begin_rolling(r, client, line + size + strspn(line + size, " "));
+    else
+        pm_control_say(&r->control, client, "failed", "the supervisor knows only: restart [NAME...]");
+}
+
+/* A second signal means it. SIGHUP asks for new processes, but from a terminal it says that the terminal is
+ * gone. */
+static void on_signal(struct run *r, uint32_t number)
+{
+    if (number == SIGHUP && !r->fleet->is_private && !r->has_terminal) {
+        begin_rolling(r, -1, "");
+        return;
+    }
+    enter(r, r->phase == RUNNING ? (r->fleet->is_private ? STOPPING : DRAINING) : KILLING);
+}
+
 static void on_descriptors(struct run *r)
 {
     char bytes[64];
-    if (r->fds[FD_READY].revents & POLLIN && read(r->fds[FD_READY].fd, bytes, sizeof bytes) > 0 &&
-        !r->was_ready) {
-        r->was_ready = true;
-        pm_log(PM_LOG_INFO, "ready run=%s", r->fleet->run_dir);
-        report(r, "ready", "");
-        notify_systemd("READY=1");
-    }
+    const char *line;
+    if (r->fds[FD_READY].revents & POLLIN && read(r->fds[FD_READY].fd, bytes, sizeof bytes) > 0)
+        on_ready(r, pm_supervise_pid(r->set, r->broker));
+    if (r->fds[FD_JOINED].revents & POLLIN)
+        read_joined(r);
     if (r->fds[FD_SIGNAL].revents & POLLIN) {
         struct signalfd_siginfo info;
         while (read(r->fds[FD_SIGNAL].fd, &info, sizeof info) == (ssize_t)sizeof info)
-            enter(r, r->phase == RUNNING ? (r->fleet->is_private ? STOPPING : DRAINING) : KILLING);
+            on_signal(r, info.ssi_signo);
     }
     if (r->fds[FD_LIFE].revents && read(r->fds[FD_LIFE].fd, bytes, sizeof bytes) <= 0) {
         r->fds[FD_LIFE].fd = -1;
         enter(r, STOPPING);
     }
+    int client;
+    bool has_request = false;
+    for (int i = FD_CONTROL; i < FD_COUNT; i++)
+        has_request |= r->fds[i].revents != 0;
+    while (has_request && (client = pm_control_next(&r->control, &line)) >= 0)
+        on_request(r, client, line);
+}
+
+static int64_t wait_us(struct run *r, int64_t now)
+{
+    int64_t until = r->phase == RUNNING || r->phase == KILLING ? INT64_MAX : r->phase_until_us;
+    int64_t rolling = pm_rolling_next_us(&r->rolling), alive = pm_notify_alive(&r->notify, now);
+    until = rolling < until ? rolling : until;
+    until = alive < until ? alive : until;
+    return until == INT64_MAX ? -1 : until > now ? until - now : 0;
 }
 
 static void loop(struct run *r)
@@ -346,23 +447,61 @@ static void loop(struct run *r)
         if (r->phase != RUNNING) {
             if (!pm_supervise_alive(r->set))
                 return;
-            if (r->phase == DRAINING &&
-                (!pm_supervise_is_alive(r->set, r->broker) || now >= r->phase_until_us))
+            bool is_drained = r->broker == SIZE_MAX || !pm_supervise_is_alive(r->set, r->broker);
+            if (r->phase == DRAINING && (is_drained || now >= r->phase_until_us))
                 enter(r, STOPPING);
             else if (r->phase == STOPPING && now >= r->phase_until_us)
                 enter(r, KILLING);
         }
-        int64_t wait = r->phase == RUNNING || r->phase == KILLING ? -1 : r->phase_until_us - now;
+        pm_rolling_tick(&r->rolling, now);
+        show_status(r);
+        pm_control_poll(&r->control, r->fds + FD_CONTROL);
         struct pm_supervise_event event;
-        pm_supervise_turn(r->set, r->fds, FD_COUNT, wait < -1 ? 0 : wait, &event);
+        pm_supervise_turn(r->set, r->fds, FD_COUNT, wait_us(r, now), &event);
         on_event(r, &event);
         on_descriptors(r);
     }
 }
 
+/* The sockets belong to the supervisor: while the broker restarts, connections wait in their queues. */
+static int open_sockets(struct run *r, struct pm_error *err)
+{
+    static const char *const names[2] = {"work.sock", "client.sock"};
+    int rc = 0;
+    for (int i = 0; i < 2 && !rc; i++) {
+        char *path = pm_fs_join(r->fleet->run_dir, names[i]);
+        rc = pm_control_listen(path, &r->listen_fds[i], err);
+        free(path);
+    }
+    return rc;
+}
+
+static void close_pair(int fds[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+static bool has_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
 {
-    struct run r = {.fleet = fleet, .err = err, .ready_write_fd = -1, .deaths_fds = {-1, -1}};
+    struct run r = {.fleet = fleet,
+                    .err = err,
+                    .ready_write_fd = -1,
+                    .broker = SIZE_MAX,
+                    .deaths_fds = {-1, -1},
+                    .joined_fds = {-1, -1},
+                    .listen_fds = {-1, -1},
+                    .control = {.fd = -1},
+                    .has_terminal = has_terminal()};
     int rc, ready[2] = {-1, -1};
     sigset_t signals, before;
     for (int i = 0; i < FD_COUNT; i++)
@@ -374,88 +513,44 @@ int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
     sigprocmask(SIG_BLOCK, &signals, &before);
     signal(SIGPIPE, SIG_IGN);
     r.set = pm_supervise_new();
-    if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) || pipe2(r.deaths_fds, O_CLOEXEC | O_NONBLOCK)) {
+    pm_notify_open(&r.notify);
+    if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) || pipe2(r.deaths_fds, O_CLOEXEC | O_NONBLOCK) ||
+        pipe2(r.joined_fds, O_CLOEXEC | O_NONBLOCK)) {
         rc = pm_fail_errno(err, "cannot make a pipe");
         goto out;
     }
     r.ready_write_fd = ready[1];
     r.fds[FD_READY].fd = ready[0];
+    r.fds[FD_JOINED].fd = r.joined_fds[0];
     r.fds[FD_LIFE].fd = fleet->life_fd;
     r.fds[FD_SIGNAL].fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if ((rc = add_broker(&r, err)) || (rc = add_workers(&r, err)) ||
+    if ((rc = open_sockets(&r, err)) ||
+        (!fleet->is_private && (rc = pm_control_open(fleet->run_dir, &r.control, err))) ||
+        (rc = add_broker(&r, err)) || (rc = add_workers(&r, err)) ||
         (rc = add_kind(&r, "pagemill-layoutd", "layoutd", 1, fleet->layouts, NULL, err)) ||
         (rc = add_kind(&r, "pagemill-collector", "collector", 1, 1, NULL, err))) {
         report(&r, "failed", err->text);
         goto out;
     }
+    const struct pm_rolling_config rolling = {.broker = r.broker,
+                                              .start_us = START_PATIENCE_US,
+                                              .drain_us = (int64_t)fleet->drain_s * 1000000,
+                                              .tell = tell_rolling,
+                                              .context = &r};
+    pm_rolling_open(&r.rolling, r.set, &rolling);
     loop(&r);
     rc = r.rc;
 out:
+    pm_rolling_close(&r.rolling);
     pm_supervise_free(&r.set);
-    for (int i = 0; i < 2; i++) {
-        if (ready[i] >= 0)
-            close(ready[i]);
-        if (r.deaths_fds[i] >= 0)
-            close(r.deaths_fds[i]);
-    }
+    pm_control_close(&r.control);
+    pm_notify_close(&r.notify);
+    close_pair(ready);
+    close_pair(r.deaths_fds);
+    close_pair(r.joined_fds);
+    close_pair(r.listen_fds);
     if (r.fds[FD_SIGNAL].fd >= 0)
         close(r.fds[FD_SIGNAL].fd);
     sigprocmask(SIG_SETMASK, &before, NULL);
     return rc;
-}
-
-/* ---- folders ---- */
-
-int pm_fleet_lock(const char *dir, int *fd_out, struct pm_error *err)
-{
-    int rc = pm_fs_mkdir_p(dir, 0700, err);
-    *fd_out = -1;
-    if (rc)
-        return rc;
-    char *path = pm_fs_join(dir, PM_FLEET_LOCK);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        rc = pm_fail_errno(err, "cannot open %s", path);
-    else if (flock(fd, LOCK_EX | LOCK_NB))
-        rc = errno == EWOULDBLOCK ? pm_fail(err, PM_EBUSY, "%s is in use by another fleet", dir)
-                                  : pm_fail_errno(err, "cannot lock %s", path);
-    free(path);
-    if (rc && fd >= 0)
-        close(fd);
-    else
-        *fd_out = fd;
-    return rc;
-}
-
-/* True when the folder is ours and nobody of its fleet lives. *fd_out holds its lock meanwhile. */
-static bool is_stale(const char *dir, int *fd_out)
-{
-    struct stat st;
-    if (lstat(dir, &st) || !S_ISDIR(st.st_mode) || st.st_uid != getuid())
-        return false;
-    char *path = pm_fs_join(dir, PM_FLEET_LOCK);
-    *fd_out = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    free(path);
-    if (*fd_out < 0) /* killed between mkdir and open, or about to open it */
-        return errno == ENOENT && time(NULL) - st.st_mtime > 60;
-    return flock(*fd_out, LOCK_EX | LOCK_NB) == 0;
-}
-
-void pm_fleet_sweep(const char *parent, const char *prefix)
-{
-    DIR *entries = opendir(parent);
-    struct dirent *entry;
-    while (entries && (entry = readdir(entries))) {
-        if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0)
-            continue;
-        char *dir = pm_fs_join(parent, entry->d_name);
-        int fd = -1;
-        if (is_stale(dir, &fd))
-            (void)pm_fs_remove_tree(dir, NULL);
-        if (fd >= 0)
-            close(fd);
-        free(dir);
-    }
-    if (entries)
-        closedir(entries);
 }
