@@ -93,6 +93,7 @@ struct queue {
     uint32_t pages;   /* laid out for it, not assembled */
     uint64_t room;    /* regions that its workers hold or could take */
     bool has_parked;  /* jobs left the layout queue because it has plenty */
+    uint64_t regions_done, regions_failed, regions_retried;
 };
 
 struct lease {

@@ -206,6 +206,7 @@ static void fail_for_good(struct pm_sched *s, struct pm_now now, const struct re
 {
     r->t->state = TASK_FAILED;
     s->stats.kinds[r->kind - 1].failed++;
+    s->queues[r->job->region_queue]->regions_failed += r->kind == PM_KIND_REGION;
     const char *name = pm_err_name(code);
     if (r->kind == PM_KIND_REGION)
         region_failed(s, now, r, name, text);
@@ -297,6 +298,7 @@ static void try_again(struct pm_sched *s, struct pm_now now, const struct ref *r
     remember_tries(s, r);
     r->job->retries++;
     s->stats.kinds[r->kind - 1].retried++;
+    s->queues[r->job->region_queue]->regions_retried += r->kind == PM_KIND_REGION;
     pm_sched_event(s, r->job, PM_EVENT_RETRY, r->page, r->kind == PM_KIND_REGION ? r->slot + 1 : 0, NULL,
                    f->text);
     bool is_kill = f->why == FAIL_KILL;
@@ -517,6 +519,7 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         return PM_EPROTO;
     }
     s->stats.kinds[r.kind - 1].done++;
+    s->queues[r.job->region_queue]->regions_done += r.kind == PM_KIND_REGION;
     learn_speed(s, &r, cost, m->run_us);
     return 0;
 }

@@ -211,5 +211,25 @@ struct pm_sched_stats {
     uint64_t protocol_errors, kills;
 };
 void pm_sched_stats(const struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out);
+/* sched_figures.c */
+struct pm_sched_peer_figures {
+    uint32_t leases, room;  /* room: credit left */
+    bool is_alone;          /* runs a suspect */
+    bool is_stalled;        /* owes a sign of life */
+    bool is_away;           /* cannot be reached just now */
+    uint64_t task, task_us; /* its oldest lease and the age of that; 0: none */
+};
+bool pm_sched_peer_figures(const struct pm_sched *s, struct pm_now now, uint32_t peer,
+                           struct pm_sched_peer_figures *out);
+/* The readers of a worker, one by one; NULL behind the last. */
+const char *pm_sched_peer_reader(const struct pm_sched *s, uint32_t peer, uint32_t index);
+struct pm_sched_reader_figures {
+    const char *reader;
+    uint32_t workers, pages; /* pages: laid out for it, not assembled */
+    struct pm_sched_kind_stats region;
+};
+/* Readers that workers have or jobs asked for, from index 0; false behind the last. */
+bool pm_sched_reader_figures(const struct pm_sched *s, struct pm_now now, size_t index,
+                             struct pm_sched_reader_figures *out);
 
 #endif

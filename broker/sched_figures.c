@@ -1,0 +1,80 @@
+/* What is told about peers and readers: for people and for the metrics page. Costs depend on how many peers,
+ * leases and clients there are, never on how many jobs wait. */
+#include "broker/sched_internal.h"
+
+bool pm_sched_peer_figures(const struct pm_sched *s, struct pm_now now, uint32_t peer,
+                           struct pm_sched_peer_figures *out)
+{
+    const struct peer *p = NULL;
+    for (size_t i = 0; i < s->peer_count && !p; i++)
+        p = s->peers[i]->id == peer ? s->peers[i] : NULL;
+    if (!p)
+        return false;
+    *out = (struct pm_sched_peer_figures){.leases = (uint32_t)p->lease_count,
+                                          .room =
+                                              p->granted > p->leased ? (uint32_t)(p->granted - p->leased) : 0,
+                                          .is_alone = p->has_suspect,
+                                          .is_stalled = p->stalled_us != 0,
+                                          .is_away = p->is_mute};
+    int64_t since_us = INT64_MAX;
+    for (size_t i = 0; i < p->lease_count; i++)
+        if (p->leases[i]->sent_us < since_us) {
+            since_us = p->leases[i]->sent_us;
+            out->task = p->leases[i]->task;
+        }
+    if (p->lease_count && now.us > since_us)
+        out->task_us = (uint64_t)(now.us - since_us);
+    return true;
+}
+
+const char *pm_sched_peer_reader(const struct pm_sched *s, uint32_t peer, uint32_t index)
+{
+    for (size_t i = 0; i < s->peer_count; i++)
+        if (s->peers[i]->id == peer)
+            return index < s->peers[i]->queue_count ? s->queues[s->peers[i]->queues[index]]->reader : NULL;
+    return NULL;
+}
+
+/* Since when the first region of a lane's first job waits: jobs and pages are served in their order, so it is
+ * the one that waits longest but for those that were tried before. */
+static int64_t head_ready_us(const struct pm_sched *s, const struct heap *h)
+{
+    const struct job *j = h->count ? pm_sched_find(s, h->items[0]) : NULL;
+    if (!j || !j->place[SLOT_REGION].ready[0])
+        return INT64_MAX;
+    uint64_t index = j->ready_regions.count ? j->ready_regions.items[0] : UINT64_MAX;
+    const struct page *p = index < j->page_count ? &j->pages[index] : NULL;
+    return p && p->regions_ready ? p->ready_us : j->place[SLOT_REGION].since_us[0];
+}
+
+bool pm_sched_reader_figures(const struct pm_sched *s, struct pm_now now, size_t index,
+                             struct pm_sched_reader_figures *out)
+{
+    size_t at = QUEUE_REGION + index, cursor = 0;
+    if (at >= s->queue_count)
+        return false;
+    const struct queue *q = s->queues[at];
+    *out = (struct pm_sched_reader_figures){.reader = q->reader,
+                                            .workers = q->servers,
+                                            .pages = q->pages,
+                                            .region = {.queued = q->ready[0],
+                                                       .done = q->regions_done,
+                                                       .failed = q->regions_failed,
+                                                       .retried = q->regions_retried}};
+    int64_t since_us = INT64_MAX;
+    for (size_t i = 0; i < q->lane_count && q->ready[0]; i++)
+        for (unsigned level = 0; level < PM_SCHED_LEVELS; level++) {
+            int64_t ready_us = head_ready_us(s, &q->lanes[i].jobs[level][0]);
+            since_us = ready_us < since_us ? ready_us : since_us;
+        }
+    if (since_us < now.us)
+        out->region.oldest_us = (uint64_t)(now.us - since_us);
+    uint64_t task;
+    void *value;
+    while (pm_map_next(&s->leases, &cursor, &task, &value)) {
+        struct ref r;
+        if (pm_task_kind(task) == PM_KIND_REGION && pm_sched_ref(s, task, &r) && r.job->region_queue == at)
+            out->region.leased++;
+    }
+    return true;
+}
