@@ -26,6 +26,8 @@ struct pm_broker_config {
     const char *state_dir, *run_dir, *pixel_dir; /* pixel_dir NULL: RUN/pixels */
     uint64_t pixel_budget_bytes;
     int64_t result_ttl_us, stall_us, drain_us, adopt_us;
+    int64_t known_ttl_us; /* pages that were read before are remembered so long after their last use; 0: for ever */
+    uint64_t known_bytes; /* ... and so much of them */
     uint64_t min_free_bytes; /* of the disk: below it no submits */
     uint32_t max_jobs;
     int ready_fd;      /* -1: none */
@@ -58,7 +60,9 @@ struct pm_broker_config {
     X(journal_full)                                                                                          \
     X(blobs_removed)                                                                                         \
     X(blob_errors)                                                                                           \
-    X(jobs_expired)
+    X(jobs_expired)                                                                                          \
+    X(known_pages_used)                                                                                      \
+    X(known_pages_dropped)
 
 enum pm_counter_id {
 #define X(name) PM_COUNT_##name,
@@ -100,6 +104,8 @@ struct pm_conn {
     uint32_t role, seq, proto;
     char *name, *version, *client, *host;
     uint64_t pid, instance;
+    char **readers, **models; /* workers */
+    uint32_t reader_count, model_count;
     int pidfd;     /* -1: on another host */
     uint32_t peer; /* the scheduler's number; 0: a client */
     bool is_dead;  /* to be removed at the end of the turn */
@@ -150,6 +156,7 @@ struct pm_broker {
     size_t awaited_count, awaited_capacity;
     bool services_changed;
     struct pm_buf scratch;
+    struct pm_bulk *bulks; /* bulk.c */
 };
 
 static inline void pm_count(struct pm_broker *b, enum pm_counter_id id)
@@ -172,6 +179,8 @@ struct pm_conn *pm_conn_find(struct pm_broker *b, int socket, const struct pm_me
 struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_message *m);
 struct pm_conn *pm_conn_of_peer(const struct pm_broker *b, uint32_t peer);
 struct pm_conn *pm_conn_of_instance(const struct pm_broker *b, uint64_t instance);
+/* Which readers a worker has, and the identities of their models. */
+void pm_conn_set_readers(struct pm_conn *c, const struct pm_msg_hello *h);
 void pm_conn_cut(struct pm_broker *b, struct pm_conn *c); /* removed at the end of the turn */
 void pm_conn_bury(struct pm_broker *b);                   /* removes what was cut */
 /* Queues a message; it leaves after the turn's commit. */
@@ -215,6 +224,12 @@ void pm_awaited_read(struct pm_broker *b);
 void pm_awaited_came(struct pm_broker *b, uint64_t pid);
 void pm_awaited_write(struct pm_broker *b);
 
+/* bulk.c: requests for many jobs, a slice a turn. */
+int pm_bulk_begin(struct pm_broker *b, const struct pm_conn *c, const struct pm_msg_job_ref *q,
+                  bool is_forget, struct pm_error *err);
+int pm_bulk_go_on(struct pm_broker *b, struct pm_error *err);
+void pm_bulk_free(struct pm_broker *b);
+
 /* refs.c: who refers to which blob, and what to remove when nobody does. */
 struct pm_refs *pm_refs_new(void);
 void pm_refs_free(struct pm_refs **refs);
@@ -236,7 +251,7 @@ typedef int pm_verb(struct pm_broker *b, struct pm_conn *c, const struct pm_mess
 pm_verb pm_verb_ping, pm_verb_pong, pm_verb_goodbye, pm_verb_credit, pm_verb_beat, pm_verb_partial,
     pm_verb_result, pm_verb_submit, pm_verb_list, pm_verb_status, pm_verb_cancel, pm_verb_retry,
     pm_verb_forget, pm_verb_watch, pm_verb_fetch, pm_verb_stats, pm_verb_shutdown, pm_verb_blob_put,
-    pm_verb_blob_get;
+    pm_verb_blob_get, pm_verb_seen;
 /* HELLO comes before there is a connection. */
 void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m);
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "broker/broker.h"
+#include "broker/known.h"
 
 #define HOUSEKEEPING_US 1000000
 #define PING_US         10000000
@@ -210,6 +211,7 @@ static void keep_house(struct pm_broker *b)
     pm_space_check(b);
     look_after_conns(b);
     expire(b);
+    pm_known_expire(b);
     struct pm_error err;
     if (pm_journal_shrink(b->journal, &err))
         pm_log(PM_LOG_WARNING, "cannot shrink the journal: %s", err.text);
@@ -233,7 +235,7 @@ static long wait_ms(const struct pm_broker *b)
     int64_t now = pm_clock_us(), until = b->housekeeping_us + HOUSEKEEPING_US;
     int64_t sched = pm_sched_next_us(b->sched, b->now), events = pm_events_next_us(b);
     const struct pm_actions *a = pm_sched_actions(b->sched);
-    if (a->op_count || a->item_count)
+    if (a->op_count || a->item_count || b->bulks)
         return 0;
     until = sched < until ? sched : until;
     until = events < until ? events : until;
@@ -273,6 +275,9 @@ static int turn(struct pm_broker *b, struct pm_error *err)
     pm_deaths_read(b);
     pm_sched_tick(b->sched, b->now);
     keep_house(b);
+    rc = pm_bulk_go_on(b, err);
+    if (rc)
+        return rc;
     pm_sched_assign(b->sched, b->now);
     rc = pm_broker_commit(b, err);
     if (rc)

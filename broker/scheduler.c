@@ -627,6 +627,17 @@ void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p)
     pm_task_ready(s, &r);
 }
 
+enum pm_retry_need pm_sched_retry_need(const struct pm_sched *s, uint64_t id)
+{
+    const struct job *j = pm_sched_find(s, id);
+    if (!j)
+        return PM_RETRY_REFUSED;
+    bool is_whole = j->state == PM_JOB_DONE && !j->pages_failed && !j->regions_failed;
+    if (j->state > PM_JOB_RUNNING && !is_whole)
+        return PM_RETRY_NEEDED;
+    return j->generation ? PM_RETRY_UNDER_WAY : PM_RETRY_REFUSED;
+}
+
 int pm_sched_retry(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,
                    struct pm_error *err)
 {

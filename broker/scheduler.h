@@ -110,7 +110,17 @@ const char *pm_sched_default_reader(const struct pm_sched *s);
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
+/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that the
+ * next submit of the document is a new job. */
+#define PM_SCHED_OWN_KEY '='
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
+/* What a retry of a job would find. */
+enum pm_retry_need {
+    PM_RETRY_REFUSED,   /* no such job, or not finished, or nothing failed: pm_sched_retry says which */
+    PM_RETRY_NEEDED,    /* it has failed parts, or was cancelled */
+    PM_RETRY_UNDER_WAY, /* it was brought back before: a second retry means the same */
+};
+enum pm_retry_need pm_sched_retry_need(const struct pm_sched *s, uint64_t job);
 /* Failed parts again, or everything when no page was read. `image` is the finished job as journalled, with
  * its pages. */
 int pm_sched_retry(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,

@@ -329,6 +329,7 @@ void pm_broker_free(struct pm_broker **broker)
     pm_journal_free(&b->journal);
     pm_refs_free(&b->refs);
     pm_deaths_free(&b->deaths);
+    pm_bulk_free(b);
     pm_blobs_free(&b->blobs);
     pm_actions_free(&b->spare);
     pm_strmap_free(&b->by_route);

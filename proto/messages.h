@@ -326,7 +326,8 @@ struct pm_msg_jobs {
 };
 struct pm_msg_job_ref { /* STATUS, CANCEL, RETRY, FORGET, FETCH */
     uint64_t ref, job;
-    const char *batch; /* CANCEL, RETRY: instead of job, all jobs of a batch */
+    /* CANCEL, RETRY, FORGET with job 0: all jobs of this batch that it concerns; "": RETRY, FORGET: of any */
+    const char *batch;
 };
 struct pm_msg_job {
     uint64_t ref;

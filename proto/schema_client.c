@@ -134,7 +134,9 @@ const struct pm_schema pm_schema_jobs = PM_SCHEMA_OF("JOBS", VERSION_2, struct p
 static const struct pm_field job_ref_rows[] = {
     PM_ROW_U64(T, ref, true, "request number"),
     PM_ROW_U64(T, job, false, "job number"),
-    PM_ROW_STR(T, batch, PM_LIMIT_NAME, false, "CANCEL, RETRY: all jobs of this batch instead of one"),
+    PM_ROW_STR(T, batch, PM_LIMIT_NAME, false,
+               "CANCEL, RETRY, FORGET with job 0: the jobs of this batch that it concerns; empty: RETRY, "
+               "FORGET: of any batch"),
 };
 #undef T
 const struct pm_schema pm_schema_status =

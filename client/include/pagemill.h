@@ -228,8 +228,15 @@ PAGEMILL_API int pagemill_cancel_batch(pagemill *pm, const char *batch, int64_t 
                                        uint32_t *count_out, struct pagemill_error *err);
 /* Runs a failed or cancelled job, or the failed pages of a done one, again. */
 PAGEMILL_API int pagemill_retry(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_error *err);
+/* The same for every job of a batch that has failed parts, or with NULL for every such job; *count_out (may be
+ * NULL) says how many. Cancelled ones stay. */
+PAGEMILL_API int pagemill_retry_batch(pagemill *pm, const char *batch, int64_t timeout_ms,
+                                      uint32_t *count_out, struct pagemill_error *err);
 /* Drops a finished job and its results. */
 PAGEMILL_API int pagemill_forget(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_error *err);
+/* Drops the failed jobs of a batch, or with NULL all failed ones. Jobs that have results stay. */
+PAGEMILL_API int pagemill_forget_failed(pagemill *pm, const char *batch, int64_t timeout_ms,
+                                        uint32_t *count_out, struct pagemill_error *err);
 
 /* ---- watching ---- */
 enum pagemill_event_kind {

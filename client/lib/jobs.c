@@ -122,11 +122,27 @@ int pagemill_cancel_batch(pagemill *pm, const char *batch, int64_t timeout_ms, u
 
 int pagemill_retry(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_error *err)
 {
+    if (!job) /* on the wire: every job */
+        return pm_fail(pm_client_error(err), PM_EINVAL, "0 is no job's number");
     return change(pm, PM_MSG_RETRY, job, NULL, timeout_ms, NULL, err);
+}
+
+int pagemill_retry_batch(pagemill *pm, const char *batch, int64_t timeout_ms, uint32_t *count_out,
+                         struct pagemill_error *err)
+{
+    return change(pm, PM_MSG_RETRY, 0, batch, timeout_ms, count_out, err);
+}
+
+int pagemill_forget_failed(pagemill *pm, const char *batch, int64_t timeout_ms, uint32_t *count_out,
+                           struct pagemill_error *err)
+{
+    return change(pm, PM_MSG_FORGET, 0, batch, timeout_ms, count_out, err);
 }
 
 int pagemill_forget(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_error *err)
 {
+    if (!job)
+        return pm_fail(pm_client_error(err), PM_EINVAL, "0 is no job's number");
     return change(pm, PM_MSG_FORGET, job, NULL, timeout_ms, NULL, err);
 }
 

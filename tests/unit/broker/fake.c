@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -466,4 +467,90 @@ bool fail_lease(struct link *l, const struct fake_lease *lease, const char *code
     link_send(l, PM_MSG_RESULT, &r);
     give_credit(l);
     return take_ack(l, lease);
+}
+
+/* ---- a whole fleet ---- */
+
+void fleet_open(struct fleet *t)
+{
+    fixture_open(&t->f);
+    broker_start(&t->f, NULL);
+    client_open(&t->client, &t->f, "alice");
+    service_open(&t->layoutd, &t->f, PM_ROLE_LAYOUTD, "layoutd-1", 1);
+    service_open(&t->worker, &t->f, PM_ROLE_WORKER, "worker-1", 4);
+    service_open(&t->collector, &t->f, PM_ROLE_COLLECTOR, "collector-1", 1);
+}
+
+void fleet_close(struct fleet *t)
+{
+    link_close(&t->client);
+    link_close(&t->layoutd);
+    link_close(&t->worker);
+    link_close(&t->collector);
+    fixture_close(&t->f);
+}
+
+/* Serves whatever comes until the job has ended; returns its state. */
+struct pm_job_info serve_until_done(struct fleet *t, uint64_t job, uint32_t pages, uint32_t regions)
+{
+    struct link *all[] = {&t->layoutd, &t->worker, &t->collector};
+    int64_t until = pm_clock_us() + 20000000;
+    while (pm_clock_us() < until) {
+        for (int i = 0; i < 3; i++) {
+            struct fake_lease lease;
+            while (try_lease(all[i], 1, &lease))
+                send_answer(all[i], &lease, pages, regions);
+        }
+        struct pm_job_info info = job_status(&t->client, job);
+        if (info.state > PM_JOB_RUNNING)
+            return info;
+    }
+    fail_msg("job %llu does not end", (unsigned long long)job);
+    return (struct pm_job_info){0};
+}
+
+size_t files_below(const char *dir)
+{
+    size_t count = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        char *path = pm_fs_join(dir, e->d_name);
+        count += pm_fs_is_dir(path) ? files_below(path) : 1;
+        free(path);
+    }
+    if (d)
+        closedir(d);
+    return count;
+}
+
+/* Crop sheets go with their pages, a moment later. */
+void pixels_are_gone_soon(struct fleet *t)
+{
+    for (int64_t until = pm_clock_us() + 10000000; files_below(t->f.pixels) && pm_clock_us() < until;)
+        usleep(20000);
+    assert_int_equal(files_below(t->f.pixels), 0);
+}
+
+/* A process that can be killed: it says hello for the test and takes one lease. */
+pid_t start_victim(void)
+{
+    pid_t pid = fork();
+    if (!pid) {
+        pause();
+        _exit(0);
+    }
+    return pid;
+}
+
+void expect_refusal(struct link *l, const char *code, const char *text)
+{
+    uint32_t type;
+    const struct pm_msg_refuse *r = link_receive(l, &type);
+    assert_int_equal(type, PM_MSG_REFUSE);
+    assert_non_null(r);
+    assert_string_equal(r->code, code);
+    if (!strstr(r->text, text))
+        fail_msg("refused with \"%s\", not with \"%s\"", r->text, text);
 }

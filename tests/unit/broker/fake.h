@@ -70,4 +70,20 @@ void send_answer(struct link *l, const struct fake_lease *lease, uint32_t pages,
 bool fail_lease(struct link *l, const struct fake_lease *lease, const char *code, const char *text,
                 bool is_final);
 
+/* A broker and one fake peer of each kind. */
+struct fleet {
+    struct fixture f;
+    struct link client, layoutd, worker, collector;
+};
+void fleet_open(struct fleet *t);
+void fleet_close(struct fleet *t);
+/* Serves whatever comes until the job has ended. */
+struct pm_job_info serve_until_done(struct fleet *t, uint64_t job, uint32_t pages, uint32_t regions);
+size_t files_below(const char *dir);
+/* Crop sheets go with their pages, a moment later. */
+void pixels_are_gone_soon(struct fleet *t);
+/* A process that can be killed: the test says hello for it. */
+pid_t start_victim(void);
+void expect_refusal(struct link *l, const char *code, const char *text);
+
 #endif

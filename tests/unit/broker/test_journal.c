@@ -94,7 +94,10 @@ static struct pm_op op_of(enum pm_op_kind kind, uint64_t job, uint32_t page)
                           .text = "",
                           .record = "",
                           .sheet = "",
-                          .blob = ""};
+                          .blob = "",
+                          .cause = "",
+                          .peer = "",
+                          .version = ""};
 }
 
 static void count_ref(void *ctx, const char *key, int change)
@@ -317,6 +320,128 @@ static void newer_formats_and_rubbish_are_refused(void **state)
     assert_int_equal(pm_journal_open(path, NULL, &j, &err), PM_EFORMAT);
 }
 
+/* A file of each older format, as text: it is brought to the present one and means what it meant. */
+static int check_old_job(void *ctx, const struct pm_job_image *i, struct pm_error *err)
+{
+    (void)err;
+    ++*(int *)ctx;
+    if (i->job == 2) {
+        assert_int_equal(i->info.state, PM_JOB_FAILED);
+        assert_string_equal(i->info.error_text, "not a document");
+        return 0;
+    }
+    assert_int_equal(i->job, 1);
+    assert_int_equal(i->info.state, PM_JOB_RUNNING);
+    assert_int_equal(i->page_count, 2);
+    assert_int_equal(i->pages[0].stage, PM_STAGE_REGIONS);
+    assert_int_equal(i->pages[0].cost_count, 2);
+    assert_int_equal(i->pages[0].costs[1], 20);
+    assert_int_equal(i->pages[0].final_count, 1);
+    assert_int_equal(i->pages[1].stage, PM_STAGE_LAYOUT);
+    assert_int_equal(i->tries_count, 1);
+    assert_int_equal(i->tries[0].fails, 2);
+    return 0;
+}
+
+static void older_formats_are_upgraded(void **state)
+{
+    (void)state;
+    struct pm_error err;
+    struct pm_buf text = {0};
+    sqlite3 *db;
+    if (pm_fs_read(PM_TEST_DATA "/journal/version-1.sql", 1 << 20, &text, &err))
+        fail_msg("%s", err.text);
+    pm_buf_append(&text, "", 1);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, (const char *)text.data, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    pm_buf_free(&text);
+    for (int again = 0; again < 2; again++) { /* the second time it is new already */
+        struct pm_journal *j = open_journal(NULL);
+        uint64_t epoch, next;
+        int jobs = 0;
+        assert_int_equal(pm_journal_load(j, check_old_job, &jobs, &err), 0);
+        assert_int_equal(jobs, 2);
+        assert_int_equal(pm_journal_begin_epoch(j, &epoch, &err), 0);
+        assert_int_equal(epoch, 8 + again);
+        assert_int_equal(pm_journal_next_job(j, &next, &err), 0);
+        assert_int_equal(next, 3);
+        struct pm_op op = op_of(PM_OP_ATTEMPT, 1, 0);
+        op.cause = "crash";
+        apply(j, &op, 1);
+        pm_journal_free(&j);
+    }
+}
+
+static uint32_t read_attempts(struct pm_journal *j, uint64_t job, struct pm_arena *arena,
+                              struct pm_attempt **out)
+{
+    uint32_t count = 0;
+    assert_int_equal(pm_journal_attempts(j, job, arena, out, &count, NULL), 0);
+    return count;
+}
+
+/* The last thousand of a job; news of a crash mend the newest of its task that was "killed". */
+static void attempts_are_bounded(void **state)
+{
+    (void)state;
+    struct pm_journal *j = open_journal(NULL);
+    struct pm_arena arena = {0};
+    struct pm_attempt *a;
+    char text[1201];
+    memset(text, 'x', 1200);
+    text[1200] = 0;
+    memcpy(text + 398, "\xe2\x82\xac", 3); /* a character that does not fit any more */
+    for (uint32_t i = 0; i < PM_LIMIT_JOB_ATTEMPTS + 5; i++) {
+        struct pm_op op = op_of(PM_OP_ATTEMPT, 1 + (i % 201 == 0), 0);
+        op.task = pm_task_id(1, 3, i % 2);
+        op.attempt = i;
+        op.cause = "killed";
+        op.text = text;
+        op.peer = "worker-1";
+        op.version = "1.2";
+        op.wall_us = 1000 + i;
+        apply(j, &op, 1);
+    }
+    for (uint32_t i = 0; i < 5; i++) { /* the five that went to job 2 */
+        struct pm_op op = op_of(PM_OP_ATTEMPT, 1, 0);
+        op.task = pm_task_id(1, 0, PM_TASK_SLOT_PAGE);
+        op.attempt = 2000 + i;
+        apply(j, &op, 1);
+    }
+    struct pm_op blame = op_of(PM_OP_BLAME, 1, 0);
+    blame.task = pm_task_id(1, 3, 1);
+    blame.cause = "crash";
+    blame.text = "it crashed";
+    apply(j, &blame, 1);
+    assert_int_equal(read_attempts(j, 1, &arena, &a), PM_LIMIT_JOB_ATTEMPTS);
+    assert_int_equal(a[0].attempt, 6); /* 0 went to the other job, 1 to 5 are gone */
+    assert_int_equal(a[0].kind, PM_KIND_REGION);
+    assert_int_equal(a[0].page, 3);
+    assert_int_equal(a[0].region, 1);
+    assert_int_equal(strlen(a[0].text), 398);
+    assert_string_equal(a[0].peer, "worker-1");
+    assert_string_equal(a[0].version, "1.2");
+    assert_int_equal(a[0].wall_us, 1006);
+    assert_int_equal(a[PM_LIMIT_JOB_ATTEMPTS - 1].attempt, 2004);
+    assert_int_equal(a[PM_LIMIT_JOB_ATTEMPTS - 1].kind, PM_KIND_OPEN);
+    uint32_t crashes = 0;
+    for (uint32_t i = 0; i < PM_LIMIT_JOB_ATTEMPTS; i++) {
+        if (strcmp(a[i].cause, "crash") != 0)
+            continue;
+        crashes++;
+        assert_int_equal(a[i].attempt, 1003);
+        assert_string_equal(a[i].text, "it crashed");
+    }
+    assert_int_equal(crashes, 1);
+    struct pm_op drop = op_of(PM_OP_JOB_DROP, 1, 0);
+    apply(j, &drop, 1);
+    assert_int_equal(read_attempts(j, 1, &arena, &a), 0);
+    assert_int_equal(read_attempts(j, 2, &arena, &a), 5);
+    pm_arena_free(&arena);
+    pm_journal_free(&j);
+}
+
 /* One connection: a second one is kept out while the first lives. */
 static void only_one_connection(void **state)
 {
@@ -450,6 +575,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_comes_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(doubled_results_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(older_formats_are_upgraded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(attempts_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(newer_formats_and_rubbish_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_one_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_failing_write_loses_a_job, set_up, tear_down),

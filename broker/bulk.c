@@ -1,0 +1,102 @@
+/* RETRY and FORGET of a whole batch, or of everything that failed: a slice in each turn, so that ten thousand
+ * dead letters keep nobody waiting. DONE says how many when the last slice is through; who asked may have
+ * left by then. Asking again after a lost answer counts the same jobs: those that are under way again. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+
+#define SLICE_LOOK   20000 /* jobs looked at in a turn */
+#define SLICE_CHANGE 64    /* ... and changed */
+#define BULKS_MOST   64    /* unfinished requests */
+
+struct pm_bulk {
+    struct pm_bulk *next;
+    uint64_t conn, ref, cursor;
+    char *batch; /* "": any */
+    bool is_forget;
+    uint32_t count;
+};
+
+int pm_bulk_begin(struct pm_broker *b, const struct pm_conn *c, const struct pm_msg_job_ref *q,
+                  bool is_forget, struct pm_error *err)
+{
+    struct pm_bulk **at = &b->bulks;
+    for (unsigned n = 0; *at; at = &(*at)->next)
+        if (++n == BULKS_MOST)
+            return pm_fail(err, PM_EBUSY, "%u requests for whole batches are not through yet", n);
+    *at = pm_xalloc(sizeof **at);
+    **at =
+        (struct pm_bulk){.conn = c->id, .ref = q->ref, .batch = pm_xstrdup(q->batch), .is_forget = is_forget};
+    return 0;
+}
+
+static struct pm_bulk *drop(struct pm_bulk *k)
+{
+    struct pm_bulk *next = k->next;
+    free(k->batch);
+    free(k);
+    return next;
+}
+
+void pm_bulk_free(struct pm_broker *b)
+{
+    while (b->bulks)
+        b->bulks = drop(b->bulks);
+}
+
+static int retry(struct pm_broker *b, uint64_t job, struct pm_error *err)
+{
+    struct pm_job_image image;
+    int rc = pm_journal_job(b->journal, job, &b->arena, &image, err);
+    return rc ? rc : pm_sched_retry(b->sched, b->now, &image, err);
+}
+
+/* False when there is no job left. */
+static bool slice(struct pm_broker *b, struct pm_bulk *k, struct pm_error *err)
+{
+    struct pm_job_info info;
+    for (unsigned looked = 0, changed = 0; looked < SLICE_LOOK && changed < SLICE_CHANGE; looked++) {
+        if (!pm_sched_list(b->sched, &k->cursor, &info))
+            return false;
+        if (*k->batch && strcmp(info.batch, k->batch))
+            continue;
+        enum pm_retry_need need = pm_sched_retry_need(b->sched, info.job);
+        if (k->is_forget ? info.state != PM_JOB_FAILED
+                         : info.state == PM_JOB_CANCELLED || need != PM_RETRY_NEEDED) {
+            k->count += !k->is_forget && need == PM_RETRY_UNDER_WAY && info.state <= PM_JOB_RUNNING;
+            continue;
+        }
+        int rc = k->is_forget ? pm_sched_forget(b->sched, info.job, err) : retry(b, info.job, err);
+        if (rc)
+            pm_log(PM_LOG_WARNING, "%s of job=%llu refused: %s", k->is_forget ? "forget" : "retry",
+                   (unsigned long long)info.job, err->text);
+        k->count += !rc;
+        changed++;
+    }
+    return true;
+}
+
+static void answer(struct pm_broker *b, const struct pm_bulk *k)
+{
+    struct pm_msg_done done = {.ref = k->ref, .count = k->count};
+    pm_log(PM_LOG_INFO, "%s jobs=%u batch=%s", k->is_forget ? "forgotten" : "tried again", k->count,
+           k->batch);
+    for (size_t i = 0; i < b->conn_count; i++)
+        if (b->conns[i]->id == k->conn && !b->conns[i]->is_dead)
+            pm_conn_send(b, b->conns[i], PM_MSG_DONE, &done);
+}
+
+int pm_bulk_go_on(struct pm_broker *b, struct pm_error *err)
+{
+    struct pm_bulk *k = b->bulks;
+    if (!k)
+        return 0;
+    int rc = pm_broker_commit(b, err); /* the journal is read, and jobs that changed in this turn stay */
+    struct pm_error local;
+    if (rc || slice(b, k, &local))
+        return rc;
+    answer(b, k);
+    b->bulks = drop(k);
+    return 0;
+}
