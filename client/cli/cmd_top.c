@@ -15,6 +15,7 @@
 #define SAMPLES     20 /* of rates: ten seconds */
 #define MOST_JOBS   200
 #define RECENT_JOBS 20
+#define LIST_LEAST  4 /* lines of a folded list */
 
 struct settings {
     struct pm_cli_fleet fleet;
@@ -63,7 +64,7 @@ static int list_jobs(pagemill *pm, int64_t timeout_ms, struct listing *out, stru
         return rc;
     }
     out->jobs = pm_xalloc((out->running->count + out->recent->count + 1) * sizeof *out->jobs);
-    for (size_t i = 0; i < out->running->count; i++)
+    for (size_t i = out->running->count; i-- > 0;) /* the oldest are nearest to their end */
         out->jobs[count++] = out->running->jobs[i];
     for (size_t i = 0; i < out->recent->count; i++)
         if (out->recent->jobs[i].state != PAGEMILL_JOB_RUNNING)
@@ -87,7 +88,8 @@ struct top {
     uint64_t selected;
     size_t offset; /* lines of the part below the head that are scrolled away */
     size_t room, body;
-    bool wants_help;
+    bool wants_help, wants_all;
+    bool follows;   /* the marked job is to be in sight */
     uint64_t asked; /* "cancel this job?" */
     char notice[200];
     int64_t lost_us; /* since when nobody answers; 0: all is well */
@@ -141,8 +143,8 @@ static const char *const help[] = {
     "",
     "  j k, arrows   scroll a line        space, b, page keys   scroll a screen",
     "  n p, Tab      next, previous job   c                     cancel the marked job",
-    "  g G           first, last line     h                     this help",
-    "  q, Ctrl-C     leave",
+    "  g G           first, last line     a                     whole lists, or what fits",
+    "  q, Ctrl-C     leave                h                     this help",
     "",
     "  IN HAND tasks are with a process. OLDEST is the age of the task that waits longest. RATE is of the",
     "  last ten seconds. LEFT is an estimate. A process is idle, busy, alone (it runs a task that ended",
@@ -164,14 +166,26 @@ static void bottom_line(const struct top *t, struct pm_buf *out)
         snprintf(text, sizeof text, "%s", t->notice);
     } else {
         bool has_more = t->offset + t->room < t->body;
-        snprintf(text, sizeof text, "q leave  h help  n mark a job%s%s", t->selected ? "  c cancel it" : "",
-                 has_more ? "  j more below" : "");
+        snprintf(text, sizeof text, "q leave  h help  n mark a job  a %s%s%s", t->wants_all ? "fold" : "all",
+                 t->selected ? "  c cancel it" : "", has_more ? "  j more below" : "");
         on = pm_color_begin(PM_COLOR_FAINT, t->is_colored);
         off = pm_color_end(PM_COLOR_FAINT, t->is_colored);
     }
     text[pm_show_fit(text, t->screen.columns)] = 0;
     pm_buf_printf(out, "%s%s%s", on, text, off);
     pm_buf_text(out, "");
+}
+
+/* Makes both lists short enough for the screen: processes get half of what is left, jobs the rest. */
+static void fold(struct pm_top_input *in, size_t fixed, size_t rows)
+{
+    size_t rest = rows > fixed + 7 ? rows - fixed - 7 : 0; /* titles, "... more", the bottom line */
+    size_t peers = in->now->peer_count, half = rest / 2, jobs = in->jobs->count;
+    if (jobs < half)
+        half = rest - jobs;
+    in->most_peers = half < LIST_LEAST ? LIST_LEAST : half;
+    peers = peers < in->most_peers ? peers : in->most_peers;
+    in->most_jobs = rest > peers + LIST_LEAST ? rest - peers : LIST_LEAST;
 }
 
 static void draw(struct top *t)
@@ -190,11 +204,24 @@ static void draw(struct top *t)
                                   .width = t->screen.columns,
                                   .is_colored = t->is_colored};
         pm_top_make(&in, &made);
+        if (!t->wants_all && made.count >= (size_t)t->screen.rows) {
+            fold(&in, made.fixed, (size_t)t->screen.rows);
+            pm_top_free(&made);
+            pm_top_make(&in, &made);
+        }
     }
     size_t rows = (size_t)t->screen.rows, head = made.head < rows ? made.head : rows, at = 0;
     const char **lines = pm_xalloc((rows + 1) * sizeof *lines);
     t->room = rows > head + 1 ? rows - head - 1 : 0;
     t->body = made.count - head;
+    if (t->follows && made.selected >= head) {
+        size_t line = made.selected - head;
+        if (line < t->offset)
+            t->offset = line;
+        else if (t->room && line >= t->offset + t->room)
+            t->offset = line - t->room + 1;
+    }
+    t->follows = false;
     if (t->offset + t->room > t->body)
         t->offset = t->body > t->room ? t->body - t->room : 0;
     bottom_line(t, &bottom);
@@ -231,12 +258,7 @@ static void mark(struct top *t, int step)
     else
         at = step > 0 ? (at + 1 < all->count ? at + 1 : at) : at ? at - 1 : 0;
     t->selected = all->jobs[at].job;
-    /* The list of jobs begins below the queues: keep the marked one in sight. */
-    size_t line = 1 + 1 + t->samples[t->newest].stats->queue_count + 2 + at;
-    if (line < t->offset)
-        t->offset = line;
-    else if (t->room && line >= t->offset + t->room)
-        t->offset = line - t->room + 1;
+    t->follows = true;
 }
 
 static void cancel(struct top *t)
@@ -310,6 +332,9 @@ static bool on_key(struct top *t, int key)
         t->asked = t->selected;
         if (!t->selected)
             snprintf(t->notice, sizeof t->notice, "mark a job with n first");
+        break;
+    case 'a':
+        t->wants_all = !t->wants_all;
         break;
     case 'h':
     case '?':
@@ -418,7 +443,7 @@ const struct pm_command pm_command_top = {
          .more = "KEYS\n q          leave, as Ctrl-C does\n j k        scroll a line; also the arrow keys\n"
                  " space b    scroll a screen; also the page keys\n g G        first and last line\n"
                  " n p        mark the next, the previous job; also Tab\n c          cancel the marked job\n"
-                 " h          help\n"
+                 " a          whole lists, or what fits\n h          help\n"
                  "\fEXIT STATUS\n 0    all is well\n 1    the command failed\n 2    wrong usage\n"
                  " 3    no fleet is running\n",
          .tables = tables},

@@ -193,8 +193,9 @@ static void add_queues(const struct pm_top_input *in, struct pm_top_lines *out)
     char text[64];
     struct line l = begin(in);
     end(out, &l);
-    cellf(&l, PM_COLOR_STRONG, 0, "%-18s %7s %7s %8s %8s %8s", "QUEUE", "WAITING", "IN HAND", "OLDEST",
-          "RATE", "DONE");
+    cellf(&l, PM_COLOR_STRONG, 0, "%-18s %7s %7s %8s", "QUEUE", "WAITING", "IN HAND", "OLDEST");
+    if (in->width >= 61)
+        cellf(&l, PM_COLOR_STRONG, 0, " %8s %8s", "RATE", "DONE");
     if (in->width >= 76)
         cellf(&l, PM_COLOR_STRONG, 0, " %6s %6s", "FAILED", "RETRY");
     if (has_spread)
@@ -212,10 +213,12 @@ static void add_queues(const struct pm_top_input *in, struct pm_top_lines *out)
         cellf(&l, q->leased ? PM_COLOR_BUSY : color, -8, "%s", text);
         pm_show_duration((int64_t)q->oldest_us, text, sizeof text);
         cell(&l, q->queued && q->oldest_us > 600000000 ? PM_COLOR_WARN : color, -9, q->queued ? text : "-");
-        pm_show_rate(rate(in, q->done, queue_before(in, q)), text, sizeof text);
-        cell(&l, color, -9, *text ? text : "-");
-        pm_show_count(q->done, text, sizeof text);
-        cell(&l, color, -9, text);
+        if (in->width >= 61) {
+            pm_show_rate(rate(in, q->done, queue_before(in, q)), text, sizeof text);
+            cell(&l, color, -9, *text ? text : "-");
+            pm_show_count(q->done, text, sizeof text);
+            cell(&l, color, -9, text);
+        }
         if (in->width >= 76) {
             cellf(&l, q->failed ? PM_COLOR_BAD : color, -7, "%" PRIu64, q->failed);
             cellf(&l, q->retried ? PM_COLOR_WARN : color, -7, "%" PRIu64, q->retried);
@@ -228,6 +231,23 @@ static void add_queues(const struct pm_top_input *in, struct pm_top_lines *out)
         }
         end(out, &l);
     }
+}
+
+/* ---- lists that may be folded ---- */
+
+/* How many of them are shown: a list is not folded for the sake of one line. */
+static size_t folded(size_t count, size_t most)
+{
+    return most && count > most + 1 ? most : count;
+}
+
+static void add_more(const struct pm_top_input *in, struct pm_top_lines *out, size_t count)
+{
+    struct line l = begin(in);
+    if (!count)
+        return;
+    cellf(&l, PM_COLOR_FAINT, 0, " ... %zu more", count);
+    end(out, &l);
 }
 
 /* ---- jobs ---- */
@@ -261,11 +281,14 @@ static void add_job(const struct pm_top_input *in, const struct pagemill_job *j,
     }
     cell(&l, PM_COLOR_NONE, 0, "  ");
     int room = l.width - l.used, have = pm_show_columns(j->name);
-    const char *name = j->name;
+    const char *name = j->name, *slash = strrchr(name, '/');
+    if (have > room && slash && slash[1]) {
+        name = slash + 1;
+        have = pm_show_columns(name);
+    }
     if (have > room && room >= NAME_LEAST) { /* the end tells files apart */
-        size_t cut = pm_show_fit(name, have - room + 4);
+        name += pm_show_fit(name, have - room + 3);
         cell(&l, PM_COLOR_FAINT, 0, "...");
-        name += cut;
     }
     cell(&l, PM_COLOR_NONE, 0, name);
     end(out, &l);
@@ -288,8 +311,15 @@ static void add_jobs(const struct pm_top_input *in, struct pm_top_lines *out)
         cellf(&l, PM_COLOR_STRONG, 0, "%4s%9s", "PRI", "AGE");
     cell(&l, PM_COLOR_STRONG, 0, "  NAME");
     end(out, &l);
-    for (size_t i = 0; i < in->jobs->count; i++)
+    size_t count = in->jobs->count, first = 0, last = folded(count, in->most_jobs);
+    for (size_t i = last; i < count; i++)
+        if (in->jobs->jobs[i].job == in->selected_job) { /* is always in sight */
+            first += i + 1 - last;
+            last = i + 1;
+        }
+    for (size_t i = first; i < last; i++)
         add_job(in, &in->jobs->jobs[i], out);
+    add_more(in, out, count - (last - first));
 }
 
 /* ---- processes ---- */
@@ -309,7 +339,7 @@ static void add_peer(const struct pm_top_input *in, const struct pagemill_peer *
     text[pm_show_fit(text, 14)] = 0;
     cell(&l, PM_COLOR_NONE, 15, text);
     cell(&l, color, 9, state);
-    snprintf(text, sizeof text, "%u/%u", p->leases, p->credit);
+    snprintf(text, sizeof text, "%u/%u", p->leases, p->leases + p->credit);
     cell(&l, PM_COLOR_NONE, -7, text);
     pm_show_rate(per_s, text, sizeof text);
     cell(&l, PM_COLOR_NONE, -8, *text ? text : "-");
@@ -358,8 +388,10 @@ static void add_peers(const struct pm_top_input *in, struct pm_top_lines *out)
     if (in->width >= 116)
         cell(&l, PM_COLOR_STRONG, 0, "  READER");
     end(out, &l);
-    for (size_t i = 0; i < in->now->peer_count; i++)
+    size_t count = folded(in->now->peer_count, in->most_peers);
+    for (size_t i = 0; i < count; i++)
         add_peer(in, &in->now->peers[i], out);
+    add_more(in, out, in->now->peer_count - count);
     if (!in->now->peer_count) {
         cell(&l, PM_COLOR_BAD, 0, "none: nothing is read until layoutd, workers and collector are back");
         end(out, &l);
@@ -395,9 +427,12 @@ void pm_top_make(const struct pm_top_input *input, struct pm_top_lines *out)
     *out = (struct pm_top_lines){0};
     add_head(input, out);
     add_queues(input, out);
+    size_t before = out->count;
     add_jobs(input, out);
     add_peers(input, out);
+    size_t lists = out->count - before;
     add_counters(input, out);
+    out->fixed = out->count - lists;
 }
 
 void pm_top_free(struct pm_top_lines *lines)

@@ -13,7 +13,8 @@ struct pm_top_input {
     double seconds;                      /* between the two */
     const struct pagemill_jobs *jobs;    /* what to list; NULL: none */
     int64_t now_wall_us;
-    uint64_t selected_job; /* marked; 0: none */
+    uint64_t selected_job;        /* marked; 0: none */
+    size_t most_jobs, most_peers; /* longer lists are folded; 0: they are not */
     int width;
     bool is_colored;
 };
@@ -22,6 +23,7 @@ struct pm_top_lines {
     size_t count, capacity;
     size_t head;     /* the first so many stay when the rest is scrolled */
     size_t selected; /* line of the selected job; 0: none */
+    size_t fixed;    /* lines that are neither jobs nor processes */
 };
 void pm_top_make(const struct pm_top_input *input, struct pm_top_lines *out);
 void pm_top_free(struct pm_top_lines *lines);
