@@ -1,10 +1,13 @@
 #include "client/lib/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "proto/chunk.h"
@@ -17,7 +20,7 @@
 
 struct upload {
     const struct pm_client_source *source;
-    off_t start;     /* of fd; -1: it cannot be read twice */
+    off_t start;     /* of fd */
     uint64_t id;     /* number of this upload */
     uint64_t sent;   /* bytes */
     uint64_t stored; /* bytes that the fleet has confirmed */
@@ -72,8 +75,8 @@ static int next_chunk(struct upload *u, struct pm_error *err)
 
 static int rewind_upload(pagemill *pm, struct upload *u, struct pm_error *err)
 {
-    if (u->source->fd >= 0 && u->sent && (u->start < 0 || lseek(u->source->fd, u->start, SEEK_SET) < 0))
-        return pm_fail(err, PM_EGONE, "the connection was lost while a document was sent from a pipe");
+    if (u->source->fd >= 0 && u->sent && lseek(u->source->fd, u->start, SEEK_SET) < 0)
+        return pm_fail_errno(err, "cannot read the document again after a lost connection");
     u->id = pm_client_ref(pm);
     u->sent = u->stored = 0;
     u->is_all_sent = u->has_chunk = false;
@@ -160,16 +163,59 @@ static int run_upload(pagemill *pm, struct upload *u, int64_t deadline_us, char 
     }
 }
 
+/* What cannot be read twice, from its place on, in a nameless file: an upload begins anew when the connection
+ * is lost. */
+static int spool(int fd, int *out, struct pm_error *err)
+{
+    const char *dir = getenv("TMPDIR");
+    uint8_t bytes[65536];
+    uint64_t total = 0;
+    int rc = 0, file = open(dir && *dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (file < 0)
+        file = memfd_create("document", MFD_CLOEXEC);
+    if (file < 0)
+        return pm_fail_errno(err, "cannot make room for the document");
+    for (ssize_t n = 1; n && !rc;) {
+        n = read(fd, bytes, sizeof bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        total += n > 0 ? (uint64_t)n : 0;
+        if (n < 0)
+            rc = pm_fail_errno(err, "cannot read the document");
+        else if (total > SOURCE_LIMIT)
+            rc = pm_fail(err, PM_ELIMIT, "the document is larger than %llu bytes",
+                         (unsigned long long)SOURCE_LIMIT);
+        else
+            rc = pm_fs_write_all(file, bytes, (size_t)n, err);
+    }
+    if (!rc && lseek(file, 0, SEEK_SET))
+        rc = pm_fail_errno(err, "cannot read the document again");
+    if (rc)
+        close(file);
+    else
+        *out = file;
+    return rc;
+}
+
 static int upload(pagemill *pm, const struct pm_client_source *source, int64_t deadline_us,
                   char key_out[PM_BLOB_KEY_SIZE], uint64_t *bytes_out, struct pm_error *err)
 {
     struct upload *u = calloc(1, sizeof *u);
     if (!u)
         return pm_fail(err, PM_ENOMEM, "no memory for an upload");
-    u->source = source;
+    struct pm_client_source copy = *source;
+    int spooled = -1, rc = 0;
+    u->source = &copy;
     u->start = source->fd >= 0 ? lseek(source->fd, 0, SEEK_CUR) : 0;
+    if (u->start < 0 && !(rc = spool(source->fd, &spooled, err))) {
+        copy.fd = spooled;
+        u->start = 0;
+    }
     pm_answer_free(&pm->answer);
-    int rc = run_upload(pm, u, deadline_us, key_out, err);
+    if (!rc)
+        rc = run_upload(pm, u, deadline_us, key_out, err);
+    if (spooled >= 0)
+        close(spooled);
     pm->want_low = pm->want_high = 0;
     pm_answer_free(&pm->answer);
     *bytes_out = u->sent;

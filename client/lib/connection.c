@@ -83,7 +83,7 @@ int pm_client_refusal(const struct pm_msg_refuse *refuse, struct pm_error *err)
 int pm_client_send(pagemill *pm, uint32_t type, const void *record, const void *payload, size_t payload_bytes,
                    struct pm_error *err)
 {
-    struct pm_header header = {.proto = PM_PROTO_MAX, .type = type, .seq = pm->seq + 1, .epoch = pm->epoch};
+    struct pm_header header = {.proto = pm->proto, .type = type, .seq = pm->seq + 1, .epoch = pm->epoch};
     int rc = pm_message_send(pm->socket, NULL, 0, &header, record, payload, payload_bytes, err);
     if (!rc)
         pm->seq++;
@@ -103,6 +103,7 @@ static void say_hello(pagemill *pm)
                                  .client = pm->client};
     pm->epoch = 0;
     pm->seq = 0;
+    pm->proto = PM_PROTO_MIN; /* what every broker can read; WELCOME raises it */
     if (pm_client_send(pm, PM_MSG_HELLO, &hello, NULL, 0, NULL))
         return; /* the pipe is not attached yet: the next turn tries again */
     pm->link = PM_LINK_GREETED;
@@ -133,6 +134,7 @@ static void on_welcome(pagemill *pm, const struct pm_message *m)
 {
     const struct pm_msg_welcome *w = m->record;
     pm->epoch = w->epoch;
+    pm->proto = w->proto >= PM_PROTO_MIN && w->proto <= PM_PROTO_MAX ? w->proto : PM_PROTO_MIN;
     replace_text(&pm->disk_dir, w->disk_dir);
     replace_text(&pm->pixel_dir, w->pixel_dir);
     pm_blobs_free(&pm->blobs);
@@ -156,6 +158,8 @@ static void on_refuse(pagemill *pm, const struct pm_message *m)
         pm->link = PM_LINK_UP; /* a restarted broker does not know us: introduce ourselves again */
         return;
     }
+    if (pm_err_from_name(refuse->code) == PM_EPROTO)
+        return; /* of what was sent before the hello, which has its own answer */
     pm_client_refusal(refuse, &pm->refusal);
     pm->is_refused = true;
 }
@@ -355,6 +359,7 @@ int pm_client_call(pagemill *pm, uint32_t type, const void *record, uint64_t ref
     *out = (struct pm_answer){0};
     pm_answer_free(&pm->answer);
     pm->want_low = pm->want_high = ref;
+    pm->was_repeated = false;
     for (;;) {
         if ((rc = pm_client_wait_ready(pm, deadline_us, err)))
             break;
@@ -368,8 +373,10 @@ int pm_client_call(pagemill *pm, uint32_t type, const void *record, uint64_t ref
         if (rc)
             break;
         rc = wait_answer(pm, connection, deadline_us, err);
-        if (rc == PM_EAGAIN)
+        if (rc == PM_EAGAIN) {
+            pm->was_repeated = true;
             continue;
+        }
         if (rc)
             break;
         *out = pm->answer;
@@ -386,7 +393,8 @@ int pm_client_call(pagemill *pm, uint32_t type, const void *record, uint64_t ref
         rc = pm_client_refusal(refuse, &busy);
         uint64_t retry_after_us = refuse->retry_after_us;
         pm_answer_free(out);
-        if (rc != PM_EBUSY) {
+        bool is_carried_out = pm->was_repeated && type == PM_MSG_RETRY; /* jobs.c looks whether it is so */
+        if (rc != PM_EBUSY || is_carried_out) {
             if (err)
                 *err = busy;
             break;

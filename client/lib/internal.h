@@ -47,7 +47,8 @@ struct pagemill {
     uint64_t connection; /* counts welcomes */
     struct pm_error refusal;
     bool is_refused;
-    uint32_t seq;
+    bool was_repeated; /* the last call was sent more than once: its first answer may have been lost */
+    uint32_t seq, proto;
     uint64_t epoch, instance, last_ref;
     char *endpoint, *client, *host;
     char *disk_dir, *pixel_dir;
