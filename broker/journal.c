@@ -99,7 +99,8 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_KEYS_PAGES] = "SELECT record, sheet, blob, blobs FROM page WHERE job = ?1",
     [SQL_KEYS_ALL_JOBS] = "SELECT source, blobs FROM job",
     [SQL_KEYS_ALL_PAGES] = "SELECT record, sheet, blob, blobs FROM page",
-    [SQL_READ_JOBS] = "SELECT " JOB_COLUMNS " FROM job ORDER BY finished_us, id",
+    [SQL_READ_LIVE] = "SELECT " JOB_COLUMNS " FROM job WHERE state <= 2 ORDER BY id",
+    [SQL_READ_ENDS] = "SELECT id FROM job WHERE state > 2 ORDER BY finished_us, id",
     [SQL_READ_JOB] = "SELECT " JOB_COLUMNS " FROM job WHERE id = ?1",
     [SQL_READ_PAGES] =
         "SELECT page, width, height, generation, stage, record, sheet, sheet_bytes, costs, blob,"
@@ -108,7 +109,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_READ_REGIONS] =
         "SELECT region, text, error_code, error_text FROM region WHERE job = ?1 AND page = ?2"
         " ORDER BY region",
-    [SQL_READ_TRIES] = "SELECT task, fails, crashes, is_suspect FROM tries WHERE task BETWEEN ?1 AND ?2",
+    [SQL_READ_TRIES] = "SELECT task, fails, crashes, is_suspect FROM tries ORDER BY task",
     [SQL_READ_PAGE_ERRORS] =
         "SELECT page, error_code, error_text, fails FROM page WHERE job = ?1 AND stage = 4"
         " ORDER BY page LIMIT ?2",

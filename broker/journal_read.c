@@ -152,28 +152,91 @@ static int read_pages(struct pm_journal *j, struct pm_arena *arena, struct pm_jo
     return rc;
 }
 
-static int read_tries(struct pm_journal *j, struct pm_arena *arena, struct pm_job_image *image,
-                      struct pm_error *err)
+/* Tasks that failed and are to be tried again come in the order of their jobs, as the jobs do: one pass over
+ * both, for most jobs have none. */
+struct tries_pass {
+    sqlite3_stmt *st;
+    int step; /* SQLITE_ROW: its row is not taken yet */
+};
+
+static int read_tries(struct pm_journal *j, struct tries_pass *pass, struct pm_arena *arena,
+                      struct pm_job_image *image, struct pm_error *err)
 {
-    sqlite3_stmt *st = pm_journal_sql(j, SQL_READ_TRIES, err);
-    if (!st)
-        return PM_EIO;
-    sqlite3_bind_int64(st, 1, (int64_t)pm_task_id(image->job, 0, 0));
-    sqlite3_bind_int64(st, 2, (int64_t)pm_task_id(image->job, PM_TASK_MAX_PAGE, PM_TASK_SLOT_PAGE));
     struct pm_tries_image *tries = NULL;
     size_t count = 0, capacity = 0;
-    int step;
-    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+    for (; pass->step == SQLITE_ROW; pass->step = sqlite3_step(pass->st)) {
+        uint64_t task = (uint64_t)sqlite3_column_int64(pass->st, 0);
+        if (pm_task_job(task) > image->job)
+            break;
+        if (pm_task_job(task) < image->job)
+            continue;
         tries = grow(arena, tries, count, &capacity, sizeof *tries);
-        tries[count++] = (struct pm_tries_image){.task = (uint64_t)sqlite3_column_int64(st, 0),
-                                                 .fails = column_u32(st, 1),
-                                                 .crashes = column_u32(st, 2),
-                                                 .is_suspect = sqlite3_column_int(st, 3) != 0};
+        tries[count++] = (struct pm_tries_image){.task = task,
+                                                 .fails = column_u32(pass->st, 1),
+                                                 .crashes = column_u32(pass->st, 2),
+                                                 .is_suspect = sqlite3_column_int(pass->st, 3) != 0};
     }
-    int rc = step == SQLITE_DONE ? 0 : pm_journal_fail(j, "read attempts", err);
-    sqlite3_reset(st);
     image->tries = tries;
     image->tries_count = (uint32_t)count;
+    return pass->step == SQLITE_ROW || pass->step == SQLITE_DONE ? 0
+                                                                 : pm_journal_fail(j, "read attempts", err);
+}
+
+typedef int visit_fn(void *ctx, const struct pm_job_image *image, struct pm_error *err);
+
+static int load_live(struct pm_journal *j, struct pm_arena *arena, visit_fn *visit, void *ctx,
+                     struct pm_error *err)
+{
+    sqlite3_stmt *st = pm_journal_sql(j, SQL_READ_LIVE, err);
+    struct tries_pass tries = {.st = pm_journal_sql(j, SQL_READ_TRIES, err)};
+    if (!st || !tries.st)
+        return PM_EIO;
+    tries.step = sqlite3_step(tries.st);
+    int step = SQLITE_DONE, rc = 0;
+    while (!rc && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        struct pm_job_image image;
+        rc = read_job_row(st, arena, &image, err);
+        if (!rc && image.is_open)
+            rc = read_pages(j, arena, &image, err);
+        if (!rc)
+            rc = read_tries(j, &tries, arena, &image, err);
+        if (!rc)
+            rc = visit(ctx, &image, err);
+        pm_arena_clear(arena);
+    }
+    if (!rc && step != SQLITE_DONE)
+        rc = pm_journal_fail(j, "read jobs", err);
+    sqlite3_reset(st);
+    sqlite3_reset(tries.st);
+    return rc;
+}
+
+/* Only their numbers are sorted: a row with its submit is a hundred times as large. */
+static int load_ends(struct pm_journal *j, struct pm_arena *arena, visit_fn *visit, void *ctx,
+                     struct pm_error *err)
+{
+    sqlite3_stmt *ends = pm_journal_sql(j, SQL_READ_ENDS, err), *st;
+    if (!ends)
+        return PM_EIO;
+    int step = SQLITE_DONE, rc = 0;
+    while (!rc && (step = sqlite3_step(ends)) == SQLITE_ROW) {
+        struct pm_job_image image;
+        st = pm_journal_sql(j, SQL_READ_JOB, err);
+        if (!st) {
+            rc = PM_EIO;
+            break;
+        }
+        sqlite3_bind_int64(st, 1, sqlite3_column_int64(ends, 0));
+        rc = sqlite3_step(st) == SQLITE_ROW ? read_job_row(st, arena, &image, err)
+                                            : pm_journal_fail(j, "read a job", err);
+        sqlite3_reset(st);
+        if (!rc)
+            rc = visit(ctx, &image, err);
+        pm_arena_clear(arena);
+    }
+    if (!rc && step != SQLITE_DONE)
+        rc = pm_journal_fail(j, "read jobs that ended", err);
+    sqlite3_reset(ends);
     return rc;
 }
 
@@ -181,26 +244,10 @@ int pm_journal_load(struct pm_journal *j,
                     int (*visit)(void *ctx, const struct pm_job_image *image, struct pm_error *err),
                     void *ctx, struct pm_error *err)
 {
-    sqlite3_stmt *st = pm_journal_sql(j, SQL_READ_JOBS, err);
-    if (!st)
-        return PM_EIO;
     struct pm_arena arena = {0};
-    int step = SQLITE_DONE, rc = 0;
-    while (!rc && (step = sqlite3_step(st)) == SQLITE_ROW) {
-        struct pm_job_image image;
-        rc = read_job_row(st, &arena, &image, err);
-        bool is_live = image.info.state == PM_JOB_QUEUED || image.info.state == PM_JOB_RUNNING;
-        if (!rc && is_live)
-            rc = read_pages(j, &arena, &image, err);
-        if (!rc && is_live)
-            rc = read_tries(j, &arena, &image, err);
-        if (!rc)
-            rc = visit(ctx, &image, err);
-        pm_arena_clear(&arena);
-    }
-    if (!rc && step != SQLITE_DONE)
-        rc = pm_journal_fail(j, "read jobs", err);
-    sqlite3_reset(st);
+    int rc = load_live(j, &arena, visit, ctx, err);
+    if (!rc)
+        rc = load_ends(j, &arena, visit, ctx, err);
     pm_arena_free(&arena);
     return rc;
 }
