@@ -130,6 +130,49 @@ int pm_fs_mkdir_p(const char *dir, unsigned mode, struct pm_error *err)
     return rc;
 }
 
+/* Makes the name of a directory durable: that is in the directory above it. One that we may not read (mode 711)
+ * cannot be synced by us, and is not new either. */
+static int sync_parent(const char *path, struct pm_error *err)
+{
+    char *parent = parent_of(path);
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 && errno == EACCES ? 0
+             : fd < 0 || fsync(fd)     ? pm_fail_errno(err, "cannot sync %s", parent)
+                                       : 0;
+    if (fd >= 0)
+        close(fd);
+    free(parent);
+    return rc;
+}
+
+int pm_fs_mkdir_durable(const char *dir, unsigned mode, struct pm_error *err)
+{
+    char *path = pm_xstrdup(dir);
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/')
+        path[--size] = 0;
+    int rc = 0;
+    for (char *p = path + 1; !rc; p++) {
+        if (*p && *p != '/')
+            continue;
+        char kept = *p;
+        *p = 0;
+        bool is_new = !mkdir(path, mode);
+        if (!is_new && errno != EEXIST)
+            rc = pm_fail_errno(err, "cannot make directory %s", path);
+        else if (!pm_fs_is_dir(path))
+            rc = pm_fail(err, PM_EIO, "%s is in the way: it is not a directory", path);
+        /* The last one always: who made it may have been killed before it was synced. */
+        else if (is_new || !kept)
+            rc = sync_parent(path, err);
+        *p = kept;
+        if (!kept)
+            break;
+    }
+    free(path);
+    return rc;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;

@@ -22,6 +22,8 @@ int pm_fs_write_all(int fd, const void *data, size_t bytes, struct pm_error *err
 
 int pm_fs_sync_dir(const char *dir, struct pm_error *err);
 int pm_fs_mkdir_p(const char *dir, unsigned mode, struct pm_error *err);
+/* As above; the directory and those made on the way survive a power cut. */
+int pm_fs_mkdir_durable(const char *dir, unsigned mode, struct pm_error *err);
 /* Removes a tree without following links; a path that is not there is not an error. */
 int pm_fs_remove_tree(const char *path, struct pm_error *err);
 bool pm_fs_is_dir(const char *path);

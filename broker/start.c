@@ -39,7 +39,7 @@ const char *pm_counter_name(enum pm_counter_id id)
 static int private_dir(const char *dir, struct pm_error *err)
 {
     struct stat st;
-    int rc = pm_fs_mkdir_p(dir, 0700, err);
+    int rc = pm_fs_mkdir_durable(dir, 0700, err);
     if (rc)
         return rc;
     if (stat(dir, &st))
@@ -175,6 +175,8 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
     uint64_t next_job = 1, seed = 0;
     char *blob_dir = pm_fs_join(c->state_dir, "blobs"), *path = pm_fs_join(c->state_dir, "journal.db");
     int rc = pm_blobs_open(blob_dir, c->pixel_dir, &b->blobs, err);
+    if (!rc)
+        rc = pm_blobs_prepare(b->blobs, err);
     if (!rc)
         rc = open_journal(b, path, err);
     if (!rc)

@@ -99,6 +99,21 @@ int pm_blobs_open(const char *disk_dir, const char *pixel_dir, struct pm_blobs *
     return rc;
 }
 
+int pm_blobs_prepare(struct pm_blobs *blobs, struct pm_error *err)
+{
+    const struct store *s = &blobs->store[PM_BLOB_DISK];
+    int rc = pm_fs_mkdir_durable(s->dir, 0700, err);
+    for (unsigned i = 0; i < 256 && !rc; i++) {
+        char subdir[3];
+        snprintf(subdir, sizeof subdir, "%02x", i);
+        if (mkdirat(s->fd, subdir, 0700) && errno != EEXIST)
+            rc = pm_fail_errno(err, "cannot make directory %s/%s", s->dir, subdir);
+    }
+    if (!rc && fsync(s->fd))
+        rc = pm_fail_errno(err, "cannot sync %s", s->dir);
+    return rc;
+}
+
 void pm_blobs_free(struct pm_blobs **blobs)
 {
     if (!*blobs)

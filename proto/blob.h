@@ -67,6 +67,9 @@ int pm_blob_check(
     struct pm_error *err); /* content matches its key? PM_EFORMAT if not; pixels: is it there? */
 
 /* Broker only. */
+/* Makes all directories of the disk class, synced: whoever stores a blob then has to sync no more than the one that
+ * it lies in, and no other process's directory can be lost under it. */
+int pm_blobs_prepare(struct pm_blobs *blobs, struct pm_error *err);
 int pm_blob_remove(struct pm_blobs *blobs, const char *key, struct pm_error *err); /* absent is fine */
 /* As above, unless somebody stored the same content within grace_us: then he is about to refer to it. */
 int pm_blob_remove_old(struct pm_blobs *blobs, const char *key, int64_t now_wall_us, int64_t grace_us,
