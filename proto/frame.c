@@ -111,7 +111,7 @@ int pm_socket_options(void *socket, int zmq_type, struct pm_error *err)
 
 struct frames {
     zmq_msg_t frame[MAX_FRAMES];
-    size_t kept, total;
+    size_t kept, total, bytes;
 };
 
 static void frames_close(struct frames *f)
@@ -125,7 +125,7 @@ static void frames_close(struct frames *f)
  * the first frame only when the last one has arrived, so only the first read can find nothing. */
 static int frames_receive(void *socket, struct frames *f, struct pm_error *err)
 {
-    f->kept = f->total = 0;
+    f->kept = f->total = f->bytes = 0;
     for (;;) {
         zmq_msg_t surplus;
         zmq_msg_t *msg = f->kept < MAX_FRAMES ? &f->frame[f->kept] : &surplus;
@@ -142,6 +142,7 @@ static int frames_receive(void *socket, struct frames *f, struct pm_error *err)
         }
         bool has_more = zmq_msg_more(msg);
         f->total++;
+        f->bytes += zmq_msg_size(msg);
         if (msg == &surplus)
             zmq_msg_close(msg);
         else
@@ -174,7 +175,18 @@ static int check_frames(struct frames *f, size_t first, struct pm_message *out, 
     return 0;
 }
 
-int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, struct pm_message *out,
+/* ZMQ_SRCFD is old and undocumented, and the only way from a message to its connection. */
+static const struct pm_sender *sender_of(zmq_msg_t *frame, struct pm_arena *arena)
+{
+    struct pm_sender *sender = pm_arena_alloc(arena, sizeof *sender);
+    const char *user = zmq_msg_gets(frame, "User-Id");
+    sender->fd = zmq_msg_get(frame, ZMQ_SRCFD);
+    if (user)
+        strncpy(sender->user, user, sizeof sender->user - 1);
+    return sender;
+}
+
+int pm_message_receive(void *socket, unsigned how, struct pm_arena *arena, struct pm_message *out,
                        struct pm_error *err)
 {
     struct frames f;
@@ -182,8 +194,9 @@ int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, str
     int rc = frames_receive(socket, &f, err);
     if (rc)
         return rc;
-    size_t first = is_router ? 1 : 0;
-    if (is_router) {
+    size_t first = how ? 1 : 0;
+    out->bytes = f.bytes;
+    if (how) {
         size_t n = zmq_msg_size(&f.frame[0]);
         if (n > sizeof out->route) {
             rc = pm_fail(err, PM_EPROTO, "routing id of %zu bytes, the limit is %zu", n, sizeof out->route);
@@ -209,6 +222,8 @@ int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, str
         out->payload = (struct pm_bytes){copy, n};
     }
 out:
+    if (how && (how & PM_RECEIVE_SENDER || rc == PM_EPROTO || out->header.type == PM_MSG_HELLO))
+        out->sender = sender_of(&f.frame[0], arena);
     frames_close(&f);
     return rc;
 }

@@ -24,13 +24,27 @@ struct pm_header {
     uint64_t epoch;
 };
 
+/* The connection that a message came over, as its ROUTER knows it. */
+struct pm_sender {
+    int fd;         /* -1: unknown */
+    char user[192]; /* what the ZAP handler called it; "" without one */
+};
+
 /* A received message. record points to the decoded struct of its type, in the arena. */
 struct pm_message {
     struct pm_header header;
     uint8_t route[32]; /* ROUTER side: routing id of the sender */
     size_t route_bytes;
     const void *record;
-    struct pm_bytes payload; /* in the arena */
+    struct pm_bytes payload;        /* in the arena */
+    size_t bytes;                   /* of all frames */
+    const struct pm_sender *sender; /* in the arena; NULL when it was not looked for */
+};
+
+enum pm_receive {
+    PM_RECEIVE_ROUTED =
+        1, /* from a ROUTER. The sender is looked for when a message is malformed or a HELLO, */
+    PM_RECEIVE_SENDER = 2, /* or always */
 };
 
 void pm_header_put(const struct pm_header *h, uint8_t out[PM_FRAME_HEADER_BYTES]);
@@ -45,8 +59,9 @@ int pm_endpoint_check(const char *endpoint, struct pm_error *err);
 int pm_socket_options(void *socket, int zmq_type, struct pm_error *err);
 
 /* Receives one message without blocking. 0, PM_EAGAIN (nothing there), PM_EPROTO (a malformed message was
- * taken off and dropped: count it; out->route still tells the sender), PM_EIO. */
-int pm_message_receive(void *socket, bool is_router, struct pm_arena *arena, struct pm_message *out,
+ * taken off and dropped: count it; out->route still tells the sender), PM_EIO. how: enum pm_receive, 0 for a
+ * DEALER. */
+int pm_message_receive(void *socket, unsigned how, struct pm_arena *arena, struct pm_message *out,
                        struct pm_error *err);
 /* Sends without blocking: PM_EAGAIN (peer's queue is full: no credit left), PM_EGONE (unknown peer),
  * PM_ELIMIT (a field, the record or the payload is over its limit, or the type has no payload; nothing was

@@ -239,6 +239,27 @@ int pm_key_public_of(const char *text_or_path, uint8_t out[PM_KEY_BYTES], struct
     return rc;
 }
 
+int pm_key_server(const char *dir, struct pm_key *out, struct pm_error *err)
+{
+    char *path = pm_fs_join(dir, "server.key");
+    int rc = pm_fs_mkdir_p(dir, 0700, err);
+    if (!rc && access(path, F_OK) != 0) {
+        rc = pm_key_make("broker", out, err);
+        if (!rc)
+            rc = pm_key_write(path, out, err);
+        if (rc == PM_EINVAL && access(path, F_OK) == 0)
+            rc = 0; /* somebody else was faster */
+        if (!rc)
+            rc = pm_fs_sync_dir(dir, err);
+    }
+    if (!rc)
+        rc = pm_key_read(path, out, err);
+    if (!rc && !out->has_secret)
+        rc = pm_fail(err, PM_EINVAL, "%s holds no secret: remove it, and a new key is made", path);
+    free(path);
+    return rc;
+}
+
 /* ---- sockets ---- */
 
 void pm_key_options_from_environment(struct pm_key_options *options)
@@ -305,8 +326,6 @@ int pm_key_secure_server(void *socket, const struct pm_key *key, struct pm_error
     int rc = set_number(socket, ZMQ_CURVE_SERVER, 1, "CURVE_SERVER", err);
     if (!rc)
         rc = set(socket, ZMQ_CURVE_SECRETKEY, key->secret, sizeof key->secret, "CURVE_SECRETKEY", err);
-    if (!rc)
-        rc = set(socket, ZMQ_ZAP_DOMAIN, "pagemill", strlen("pagemill"), "ZAP_DOMAIN", err);
     if (!rc)
         rc = set_number(socket, ZMQ_IPV6, 1, "IPV6", err);
     return rc;

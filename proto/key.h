@@ -52,6 +52,8 @@ int pm_key_write(const char *path, const struct pm_key *key, struct pm_error *er
 /* A public key from an option: its 40 characters, or the path of a file that holds them, alone or as in a key
  * file. */
 int pm_key_public_of(const char *text_or_path, uint8_t out[PM_KEY_BYTES], struct pm_error *err);
+/* The broker's own: DIR/server.key, made when it is not there, DIR (0700) too. */
+int pm_key_server(const char *dir, struct pm_key *out, struct pm_error *err);
 void pm_key_forget(struct pm_key *key);
 
 /* What a DEALER needs to reach a broker over tcp; NULL where not given. */
@@ -65,7 +67,7 @@ void pm_key_options_from_environment(struct pm_key_options *options);
  * both keys is PM_EINVAL: nothing goes over a network unencrypted. */
 int pm_key_secure_client(void *socket, const char *endpoint, const struct pm_key_options *options,
                          struct pm_error *err);
-/* Makes a socket a CURVE server that asks this process's ZAP handler about every key. */
+/* Makes a socket a CURVE server. Set ZAP_DOMAIN, too, and answer for every key. */
 int pm_key_secure_server(void *socket, const struct pm_key *key, struct pm_error *err);
 
 #endif
