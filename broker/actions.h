@@ -16,21 +16,24 @@
 #include "proto/messages.h"
 
 enum pm_op_kind {
-    PM_OP_JOB_PUT,     /* job, client, submit, wall_us */
-    PM_OP_JOB_RUN,     /* first lease: wall_us */
-    PM_OP_JOB_OPEN,    /* document_pages, pages: rows of its pages */
-    PM_OP_JOB_FINISH,  /* state, code, text, manifest, blobs, counts, wall_us; drops what only a run needs */
-    PM_OP_JOB_RETRY,   /* generation */
-    PM_OP_JOB_DROP,    /* the job and everything of it */
-    PM_OP_PAGE_LAID,   /* page, record, sheet, bytes, costs */
-    PM_OP_PAGE_RESET,  /* page, generation: to be laid out again */
-    PM_OP_PAGE_DONE,   /* page, blob, blobs, failed */
-    PM_OP_PAGE_FAIL,   /* page, code, text, fails */
+    PM_OP_JOB_PUT,    /* job, client, submit, wall_us */
+    PM_OP_JOB_RUN,    /* first lease: wall_us */
+    PM_OP_JOB_OPEN,   /* document_pages, pages: rows of its pages */
+    PM_OP_JOB_FINISH, /* state, code, text, manifest, blobs, counts, wall_us; drops what only a run needs */
+    PM_OP_JOB_RETRY,  /* generation */
+    PM_OP_JOB_DROP,   /* the job and everything of it */
+    PM_OP_PAGE_LAID,  /* page, record, sheet, bytes, costs */
+    PM_OP_PAGE_RESET, /* page, generation: to be laid out again */
+    PM_OP_PAGE_DONE, /* page, blob, blobs, failed; fingerprint: remember it under that, blob_bytes, wall_us */
+    PM_OP_PAGE_FAIL, /* page, code, text, fails */
     PM_OP_REGION_DONE, /* page, region, text bytes in data */
     PM_OP_REGION_FAIL, /* page, region, code, text, fails */
     PM_OP_TRIES,       /* task, fails, crashes, is_suspect */
     PM_OP_ATTEMPT,     /* one that failed: task, attempt, cause, code, text, peer, version, wall_us */
     PM_OP_BLAME,       /* task: its last attempt that was "killed" has crashed: cause, text */
+    PM_OP_KNOWN_USED,  /* fingerprint, wall_us */
+    PM_OP_KNOWN_DROP,  /* fingerprint */
+    PM_OP_MODEL,       /* reader in client, the identity of its model in text */
 };
 
 struct pm_op {
@@ -38,11 +41,11 @@ struct pm_op {
     uint64_t job, task;
     uint32_t page, region, generation, state, attempt;
     uint32_t fails, crashes, failed;
-    bool is_suspect;
+    bool is_suspect, drops_key; /* drops_key: JOB_FINISH, the job gives its idempotency key up */
     int64_t wall_us;
-    const char *client, *code, *text, *record, *sheet, *blob, *cause, *peer, *version;
+    const char *client, *code, *text, *record, *sheet, *blob, *cause, *peer, *version, *fingerprint;
     const struct pm_msg_submit *submit;
-    uint64_t bytes;
+    uint64_t bytes, blob_bytes;
     struct pm_bytes data; /* region text; manifest */
     const uint32_t *costs;
     uint32_t cost_count;

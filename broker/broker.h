@@ -26,7 +26,8 @@ struct pm_broker_config {
     const char *state_dir, *run_dir, *pixel_dir; /* pixel_dir NULL: RUN/pixels */
     uint64_t pixel_budget_bytes;
     int64_t result_ttl_us, stall_us, drain_us, adopt_us;
-    int64_t known_ttl_us; /* pages that were read before are remembered so long after their last use; 0: for ever */
+    int64_t known_ttl_us; /* pages that were read before are remembered so long after their last use; 0: for
+                             ever */
     uint64_t known_bytes; /* ... and so much of them */
     uint64_t min_free_bytes; /* of the disk: below it no submits */
     uint32_t max_jobs;
@@ -156,6 +157,10 @@ struct pm_broker {
     size_t awaited_count, awaited_capacity;
     bool services_changed;
     struct pm_buf scratch;
+    struct pm_known_model { /* known.c: the model that a reader's workers had last */
+        char *reader, *identity;
+    } * models;
+    size_t model_count, model_capacity;
     struct pm_bulk *bulks; /* bulk.c */
 };
 

@@ -97,8 +97,37 @@ void pm_conn_forget_queue(struct pm_conn *c)
         drop_outgoing(c);
 }
 
+static char **copy_texts(const char *const *texts, uint32_t count)
+{
+    char **copies = pm_xalloc((count + 1) * sizeof *copies);
+    for (uint32_t i = 0; i < count; i++)
+        copies[i] = pm_xstrdup(texts[i]);
+    return copies;
+}
+
+static void free_texts(char ***texts, uint32_t *count)
+{
+    for (uint32_t i = 0; i < *count; i++)
+        free((*texts)[i]);
+    free(*texts);
+    *texts = NULL;
+    *count = 0;
+}
+
+void pm_conn_set_readers(struct pm_conn *c, const struct pm_msg_hello *h)
+{
+    free_texts(&c->readers, &c->reader_count);
+    free_texts(&c->models, &c->model_count);
+    c->readers = copy_texts(h->readers, h->reader_count);
+    c->reader_count = h->reader_count;
+    c->models = copy_texts(h->models, h->model_count);
+    c->model_count = h->model_count;
+}
+
 static void free_conn(struct pm_conn *c)
 {
+    free_texts(&c->readers, &c->reader_count);
+    free_texts(&c->models, &c->model_count);
     pm_conn_forget_queue(c);
     pm_events_free(c);
     for (int i = 0; i < PM_CONN_UPLOADS; i++)

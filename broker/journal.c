@@ -52,10 +52,10 @@ static const char *const sql_text[SQL_COUNT] = {
                     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [SQL_JOB_RUN] = "UPDATE job SET state = 2, started_us = ?2 WHERE id = ?1",
     [SQL_JOB_OPEN] = "UPDATE job SET is_open = 1, document_pages = ?2 WHERE id = ?1",
-    [SQL_JOB_FINISH] =
-        "UPDATE job SET state = ?2, error_code = ?3, error_text = ?4, finished_us = ?5,"
-        " manifest = ?6, blobs = ?7, pages = ?8, pages_done = ?9, pages_failed = ?10,"
-        " regions = ?11, regions_done = ?12, regions_failed = ?13, retries = ?14 WHERE id = ?1",
+    [SQL_JOB_FINISH] = "UPDATE job SET state = ?2, error_code = ?3, error_text = ?4, finished_us = ?5,"
+                       " manifest = ?6, blobs = ?7, pages = ?8, pages_done = ?9, pages_failed = ?10,"
+                       " regions = ?11, regions_done = ?12, regions_failed = ?13, retries = ?14,"
+                       " key = CASE WHEN ?15 THEN '' ELSE key END WHERE id = ?1",
     [SQL_JOB_UNREAD] = "DELETE FROM region WHERE job = ?1 AND page IN"
                        " (SELECT page FROM page WHERE job = ?1 AND stage = 2)",
     [SQL_JOB_UNLAY] = "UPDATE page SET stage = 1, record = '', sheet = '', sheet_bytes = 0, costs = NULL"
@@ -94,6 +94,19 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_ATTEMPT_DROP] = "DELETE FROM attempt WHERE job = ?1",
     [SQL_READ_ATTEMPTS] = "SELECT task, attempt, cause, code, text, peer, version, wall_us FROM attempt"
                           " WHERE job = ?1 ORDER BY seq LIMIT ?2",
+    [SQL_KNOWN_READ] = "SELECT blob, blobs, regions FROM known WHERE fingerprint = ?1",
+    /* Two equal pages that were read at the same time: the first one stands. */
+    [SQL_KNOWN_PUT] = "INSERT INTO known VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(fingerprint)"
+                      " DO UPDATE SET used_us = excluded.used_us",
+    [SQL_KNOWN_USED] = "UPDATE known SET used_us = ?2 WHERE fingerprint = ?1",
+    [SQL_KNOWN_DROP] = "DELETE FROM known WHERE fingerprint = ?1",
+    [SQL_KNOWN_TOTAL] = "SELECT (SELECT value FROM meta WHERE key = 'known_pages'),"
+                        " (SELECT value FROM meta WHERE key = 'known_bytes')",
+    [SQL_KNOWN_OLDEST] = "SELECT fingerprint, bytes, used_us FROM known ORDER BY used_us LIMIT ?1",
+    [SQL_MODEL_PUT] = "INSERT OR REPLACE INTO model VALUES(?1, ?2)",
+    [SQL_READ_MODELS] = "SELECT reader, identity FROM model",
+    [SQL_KEYS_KNOWN] = "SELECT blob, blobs FROM known WHERE fingerprint = ?1",
+    [SQL_KEYS_ALL_KNOWN] = "SELECT blob, blobs FROM known",
     [SQL_KEYS_JOB] = "SELECT source, blobs FROM job WHERE id = ?1",
     [SQL_KEYS_PAGE] = "SELECT record, sheet, blob, blobs FROM page WHERE job = ?1 AND page = ?2",
     [SQL_KEYS_PAGES] = "SELECT record, sheet, blob, blobs FROM page WHERE job = ?1",
@@ -173,11 +186,11 @@ static int read_number(struct pm_journal *j, const char *text, int64_t *out, str
     return rc;
 }
 
-/* From an older format, in one transaction. 2: the log of attempts. */
+/* From an older format, in one transaction. 2: the log of attempts, known pages. */
 static int upgrade(struct pm_journal *j, int64_t from, struct pm_error *err)
 {
-    char *text = pm_xprintf("BEGIN IMMEDIATE;%s%s PRAGMA user_version=%d; COMMIT", from < 1 ? schema : "",
-                            pm_journal_attempt_schema, JOURNAL_VERSION);
+    char *text = pm_xprintf("BEGIN IMMEDIATE;%s%s%s PRAGMA user_version=%d; COMMIT", from < 1 ? schema : "",
+                            pm_journal_attempt_schema, pm_journal_known_schema, JOURNAL_VERSION);
     int rc = run(j, text, err);
     free(text);
     return rc;
@@ -314,6 +327,17 @@ static void change_refs_in(struct pm_journal *j, const char *keys, int change)
     }
 }
 
+static int count_rows(struct pm_journal *j, sqlite3_stmt *st, int change, struct pm_error *err)
+{
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        for (int i = 0; i < sqlite3_column_count(st); i++)
+            change_refs_in(j, pm_column_text(st, i), change);
+    int ours = rc == SQLITE_DONE ? 0 : pm_journal_fail(j, "read references", err);
+    sqlite3_reset(st);
+    return ours;
+}
+
 static int count_refs(struct pm_journal *j, enum sql which, uint64_t job, uint32_t page, int change,
                       struct pm_error *err)
 {
@@ -325,13 +349,16 @@ static int count_refs(struct pm_journal *j, enum sql which, uint64_t job, uint32
         sqlite3_bind_int64(st, 1, (int64_t)job);
     if (parameters > 1)
         sqlite3_bind_int64(st, 2, page);
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-        for (int i = 0; i < sqlite3_column_count(st); i++)
-            change_refs_in(j, pm_column_text(st, i), change);
-    int ours = rc == SQLITE_DONE ? 0 : pm_journal_fail(j, "read references", err);
-    sqlite3_reset(st);
-    return ours;
+    return count_rows(j, st, change, err);
+}
+
+static int count_known_refs(struct pm_journal *j, const char *fingerprint, int change, struct pm_error *err)
+{
+    sqlite3_stmt *st = pm_journal_sql(j, SQL_KEYS_KNOWN, err);
+    if (!st)
+        return PM_EIO;
+    sqlite3_bind_text(st, 1, fingerprint, -1, SQLITE_STATIC);
+    return count_rows(j, st, change, err);
 }
 
 static void report_refs(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx)
@@ -350,6 +377,8 @@ int pm_journal_refs(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx, struc
     int rc = count_refs(j, SQL_KEYS_ALL_JOBS, 0, 0, 1, err);
     if (!rc)
         rc = count_refs(j, SQL_KEYS_ALL_PAGES, 0, 0, 1, err);
+    if (!rc)
+        rc = count_refs(j, SQL_KEYS_ALL_KNOWN, 0, 0, 1, err);
     if (!rc)
         report_refs(j, fn, ctx);
     j->change_count = 0;
@@ -441,6 +470,7 @@ static int job_finish(struct pm_journal *j, const struct pm_op *op, struct pm_er
     text(&f, 7, join_keys(j, op->blobs, op->blob_count, &manifest));
     for (int i = 0; i < 7; i++)
         num(&f, 8 + i, op->counts[i]);
+    num(&f, 15, op->drops_key);
     int rc = done(&f);
     if (!rc)
         rc = simple(j, SQL_JOB_UNREAD, op->job, 0, err);
@@ -513,10 +543,13 @@ static int page_done(struct pm_journal *j, const struct pm_op *op, struct pm_err
     num(&f, 1, (int64_t)op->job);
     num(&f, 2, op->page);
     text(&f, 3, op->blob);
-    text(&f, 4, join_keys(j, op->blobs, op->blob_count, NULL));
+    const char *blobs = join_keys(j, op->blobs, op->blob_count, NULL);
+    text(&f, 4, blobs);
     num(&f, 5, (int64_t)op->bytes);
     num(&f, 6, op->failed);
     int rc = done(&f);
+    if (!rc && op->fingerprint)
+        rc = pm_journal_known_put(j, op, blobs, err);
     if (!rc)
         rc = simple(j, SQL_PAGE_DROP_READ, op->job, op->page, err);
     return rc ? rc : drop_page_tries(j, op, err);
@@ -569,7 +602,7 @@ static int tries_put(struct pm_journal *j, const struct pm_op *op, struct pm_err
 }
 
 /* Which rows hold the keys that an op may change. */
-enum touches { TOUCH_NONE, TOUCH_JOB, TOUCH_PAGE, TOUCH_ALL };
+enum touches { TOUCH_NONE, TOUCH_JOB, TOUCH_PAGE, TOUCH_ALL, TOUCH_KNOWN };
 static const struct {
     int (*write)(struct pm_journal *, const struct pm_op *, struct pm_error *);
     enum touches touches;
@@ -589,15 +622,20 @@ static const struct {
     [PM_OP_TRIES] = {tries_put, TOUCH_NONE},
     [PM_OP_ATTEMPT] = {pm_journal_attempt_put, TOUCH_NONE},
     [PM_OP_BLAME] = {pm_journal_attempt_blame, TOUCH_NONE},
+    [PM_OP_KNOWN_USED] = {pm_journal_known_used, TOUCH_NONE},
+    [PM_OP_KNOWN_DROP] = {pm_journal_known_drop, TOUCH_KNOWN},
+    [PM_OP_MODEL] = {pm_journal_model_put, TOUCH_NONE},
 };
 
 static int touch(struct pm_journal *j, const struct pm_op *op, int change, struct pm_error *err)
 {
     int rc = 0;
     enum touches t = writers[op->kind].touches;
-    if (t == TOUCH_PAGE)
-        return count_refs(j, SQL_KEYS_PAGE, op->job, op->page, change, err);
-    if (t == TOUCH_JOB || t == TOUCH_ALL)
+    if (op->fingerprint && t != TOUCH_NONE)
+        rc = count_known_refs(j, op->fingerprint, change, err);
+    if (!rc && t == TOUCH_PAGE)
+        rc = count_refs(j, SQL_KEYS_PAGE, op->job, op->page, change, err);
+    if (!rc && (t == TOUCH_JOB || t == TOUCH_ALL))
         rc = count_refs(j, SQL_KEYS_JOB, op->job, 0, change, err);
     if (!rc && t == TOUCH_ALL)
         rc = count_refs(j, SQL_KEYS_PAGES, op->job, 0, change, err);

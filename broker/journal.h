@@ -2,7 +2,8 @@
  *
  *   journal.db, PRAGMA user_version = 2, WAL, synchronous = FULL, one exclusive connection
  *
- *   meta    key, value                     "epoch": grows with every start, synced before anything is sent
+ *   meta    key, value                     "epoch": grows with every start, synced before anything is sent;
+ *           "known_pages", "known_bytes": sums over known
  *   job     id, client, key, state, generation, is_open, document_pages, submit (a SUBMIT record), source,
  *           created_us, started_us, finished_us (wall clock), error_code, error_text, manifest, blobs,
  *           pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries (finished jobs)

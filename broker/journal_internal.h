@@ -42,6 +42,16 @@ enum sql {
     SQL_ATTEMPT_BLAME,
     SQL_ATTEMPT_DROP,
     SQL_READ_ATTEMPTS,
+    SQL_KNOWN_READ,
+    SQL_KNOWN_PUT,
+    SQL_KNOWN_USED,
+    SQL_KNOWN_DROP,
+    SQL_KNOWN_TOTAL,
+    SQL_KNOWN_OLDEST,
+    SQL_MODEL_PUT,
+    SQL_READ_MODELS,
+    SQL_KEYS_KNOWN,
+    SQL_KEYS_ALL_KNOWN,
     SQL_KEYS_JOB,
     SQL_KEYS_PAGE,
     SQL_KEYS_PAGES,
@@ -85,5 +95,13 @@ const char *pm_column_text(sqlite3_stmt *st, int column); /* never NULL; until t
 extern const char pm_journal_attempt_schema[];
 int pm_journal_attempt_put(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
 int pm_journal_attempt_blame(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
+
+/* journal_known.c */
+extern const char pm_journal_known_schema[];
+int pm_journal_known_put(struct pm_journal *j, const struct pm_op *op, const char *blobs,
+                         struct pm_error *err);
+int pm_journal_known_used(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
+int pm_journal_known_drop(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
+int pm_journal_model_put(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* LEASE messages: what a task needs is put together only now, after the commit. */
 #include "broker/broker.h"
+#include "broker/known.h"
 #include "proto/page.h"
 
 /* The texts of a page; a region that failed for good is told as such. */
@@ -89,7 +90,9 @@ void pm_lease_send(struct pm_broker *b, const struct pm_action *a)
                              .source = is_layout ? facts.submit->source : "",
                              .input = kind == PM_KIND_ASSEMBLE_PAGE ? facts.record : "",
                              .sheet = is_crops ? facts.sheet : "",
-                             .options = facts.submit->options};
+                             .options = facts.submit->options,
+                             .model =
+                                 kind == PM_KIND_PAGE ? pm_known_model(b, facts.submit->options.reader) : ""};
     struct pm_buf payload = {0};
     struct pm_error err;
     int rc = fill_payload(b, a, &payload, &err);

@@ -13,7 +13,7 @@ struct settings {
     struct pm_daemon_settings daemon;
     const char *state, *run, *pixels;
     uint32_t pixel_budget_mb, min_free_mb, max_jobs;
-    uint32_t result_ttl_s, stall_s, drain_s;
+    uint32_t result_ttl_s, stall_s, drain_s, known_ttl_s, known_mb;
     uint32_t parent_pid;          /* 0: none */
     uint32_t ready_fd, deaths_fd; /* UINT32_MAX: none */
     uint32_t work_fd, client_fd;  /* the same */
@@ -34,6 +34,16 @@ static const struct pm_option options[] = {
     {"result-ttl", 0, PM_OPTION_UINT, "SEC",
      "Results of finished jobs are kept this long. Default: 604800 (a week); 0 for ever.", AT(result_ttl_s),
      0, UINT32_MAX},
+    {"remember", 0, PM_OPTION_UINT, "SEC",
+     "A page that was read is remembered this long after its last use: an equal page of another document is "
+     "taken "
+     "from there and not read again. Default: 604800 (a week); 0 for ever.",
+     AT(known_ttl_s), 0, UINT32_MAX},
+    {"remember-mb", 0, PM_OPTION_UINT, "MB",
+     "What the remembered pages may take on disk; the ones not used for longest go first. Default: 1024; 0: "
+     "none "
+     "is remembered.",
+     AT(known_mb), 0, 1 << 24},
     {"max-jobs", 0, PM_OPTION_UINT, "N",
      "Unfinished jobs at most; beyond that submits are answered with busy. Default: 100000.", AT(max_jobs), 1,
      10000000},
@@ -79,6 +89,8 @@ static int run(void *settings, struct pm_error *err)
                                       .pixel_dir = pixels,
                                       .pixel_budget_bytes = (uint64_t)s->pixel_budget_mb << 20,
                                       .result_ttl_us = (int64_t)s->result_ttl_s * US_A_SECOND,
+                                      .known_ttl_us = (int64_t)s->known_ttl_s * US_A_SECOND,
+                                      .known_bytes = (uint64_t)s->known_mb << 20,
                                       .stall_us = (int64_t)s->stall_s * US_A_SECOND,
                                       .drain_us = (int64_t)s->drain_s * US_A_SECOND,
                                       .adopt_us = US_A_SECOND,
@@ -147,6 +159,8 @@ int main(int argc, char **argv)
                          .min_free_mb = 64,
                          .max_jobs = 100000,
                          .result_ttl_s = 604800,
+                         .known_ttl_s = 604800,
+                         .known_mb = 1024,
                          .stall_s = 5,
                          .drain_s = 10,
                          .ready_fd = UINT32_MAX,

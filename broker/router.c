@@ -17,6 +17,7 @@ static const struct route {
     [PM_MSG_BEAT] = {pm_verb_beat, SERVICES, false},
     [PM_MSG_PARTIAL] = {pm_verb_partial, ROLE(PM_ROLE_WORKER), false},
     [PM_MSG_RESULT] = {pm_verb_result, SERVICES, false},
+    [PM_MSG_SEEN] = {pm_verb_seen, ROLE(PM_ROLE_LAYOUTD), false},
     [PM_MSG_SUBMIT] = {pm_verb_submit, CLIENTS, true},
     [PM_MSG_LIST] = {pm_verb_list, CLIENTS, true},
     [PM_MSG_STATUS] = {pm_verb_status, CLIENTS, true},

@@ -30,7 +30,7 @@ struct page {
     uint32_t region_count, regions_open, regions_ready, regions_failed, regions_wanted;
     uint32_t cursor; /* no ready region before this one */
     struct region *regions;
-    char *record, *sheet;
+    char *record, *sheet, *fingerprint;
     uint64_t sheet_bytes;
     int64_t ready_us; /* since when what it does next is ready: its layout, its regions or its assembly */
 };
@@ -67,7 +67,8 @@ struct job {
     struct tries open, doc;
     struct page *pages;
     uint32_t page_count, pages_open;
-    uint32_t pages_total, pages_done, pages_failed, regions, regions_done, regions_failed, retries;
+    uint32_t pages_total, pages_done, pages_failed, regions, regions_done, regions_failed, retries,
+        pages_known;
     uint32_t region_queue;
     struct place place[SLOT_COUNT];
     struct heap ready_pages, ready_regions, ready_assemble; /* page indexes */

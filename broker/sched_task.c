@@ -386,6 +386,7 @@ static int page_laid(struct pm_sched *s, struct pm_now now, const struct ref *r,
     p->layout.state = TASK_DONE;
     p->record = pm_xstrdup(m->record);
     p->sheet = pm_xstrdup(m->sheet ? m->sheet : "");
+    p->fingerprint = m->fingerprint && *m->fingerprint ? pm_xstrdup(m->fingerprint) : NULL;
     p->sheet_bytes = m->sheet_bytes;
     p->region_count = m->cost_count;
     p->regions = pm_xalloc(m->cost_count * sizeof *p->regions + 1);
@@ -422,16 +423,10 @@ static int region_done(struct pm_sched *s, struct pm_now now, const struct ref *
     return 0;
 }
 
-static int page_assembled(struct pm_sched *s, struct pm_now now, const struct ref *r,
-                          const struct pm_msg_result *m, struct pm_error *err)
+/* The page's row, its event, and perhaps the end of the job. `m` names the blobs. */
+static struct pm_op *page_done(struct pm_sched *s, struct pm_now now, struct job *j, struct page *p,
+                               const struct pm_msg_result *m)
 {
-    struct page *p = r->page;
-    struct job *j = r->job;
-    if (!m->blob || !*m->blob)
-        return pm_fail(err, PM_EPROTO, "page %u was assembled without a blob", p->page);
-    p->assemble.state = TASK_DONE;
-    pm_page_forget_sheet(s, j, p);
-    drop_regions(p);
     p->stage = PM_STAGE_DONE;
     j->pages_open--;
     j->pages_done++;
@@ -443,7 +438,48 @@ static int page_assembled(struct pm_sched *s, struct pm_now now, const struct re
     op->blob_count = m->blob_count;
     op->failed = p->regions_failed;
     op->bytes = p->regions_wanted;
+    op->wall_us = now.wall_us;
     pm_sched_event(s, j, PM_EVENT_PAGE, p, 0, m->blob, NULL);
+    return op;
+}
+
+/* It was read before: what came of that is in the result by now. */
+static int page_known(struct pm_sched *s, struct pm_now now, const struct ref *r,
+                      const struct pm_msg_result *m, struct pm_error *err)
+{
+    struct page *p = r->page;
+    struct job *j = r->job;
+    if (!m->blob || !*m->blob || !m->fingerprint)
+        return pm_fail(err, PM_EPROTO, "page %u is said to be known, and is not", p->page);
+    p->layout.state = TASK_DONE;
+    p->regions_wanted = m->known_regions;
+    j->regions += m->known_regions;
+    j->regions_done += m->known_regions;
+    j->pages_known++;
+    (void)page_done(s, now, j, p, m);
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_KNOWN_USED, j->id);
+    op->fingerprint = m->fingerprint;
+    op->wall_us = now.wall_us;
+    pm_job_check(s, now, j);
+    return 0;
+}
+
+static int page_assembled(struct pm_sched *s, struct pm_now now, const struct ref *r,
+                          const struct pm_msg_result *m, struct pm_error *err)
+{
+    struct page *p = r->page;
+    struct job *j = r->job;
+    if (!m->blob || !*m->blob)
+        return pm_fail(err, PM_EPROTO, "page %u was assembled without a blob", p->page);
+    p->assemble.state = TASK_DONE;
+    /* Remembered only when all of it was read. */
+    bool is_whole = p->fingerprint && !p->regions_failed && !m->failed_regions;
+    const char *fingerprint = is_whole ? pm_actions_text(&s->actions, p->fingerprint) : NULL;
+    pm_page_forget_sheet(s, j, p);
+    drop_regions(p);
+    struct pm_op *op = page_done(s, now, j, p, m);
+    op->fingerprint = fingerprint;
+    op->blob_bytes = m->blob_bytes;
     pm_job_check(s, now, j);
     return 0;
 }
@@ -496,7 +532,7 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         rc = open_done(s, now, r.job, m, err);
         break;
     case PM_KIND_PAGE:
-        rc = page_laid(s, now, &r, m, err);
+        rc = m->is_known ? page_known(s, now, &r, m, err) : page_laid(s, now, &r, m, err);
         break;
     case PM_KIND_REGION:
         rc = region_done(s, now, &r, m, err);

@@ -333,7 +333,8 @@ void pm_page_forget_sheet(struct pm_sched *s, const struct job *j, struct page *
     }
     free(p->record);
     free(p->sheet);
-    p->record = p->sheet = NULL;
+    free(p->fingerprint);
+    p->record = p->sheet = p->fingerprint = NULL;
     p->sheet_bytes = 0;
 }
 
@@ -379,6 +380,15 @@ static void set_error(struct job *j, const char *code, const char *text)
     j->error_text = text && *text ? pm_xstrdup(text) : NULL;
 }
 
+static void drop_key(struct pm_sched *s, struct job *j)
+{
+    char *key = key_of(j);
+    if (pm_strmap_get(&s->by_key, key) == j)
+        pm_strmap_remove(&s->by_key, key);
+    free(key);
+    j->submit.key = "";
+}
+
 void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm_job_state state,
                    const char *code, const char *text, const struct pm_msg_result *result)
 {
@@ -400,6 +410,10 @@ void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm
     op->code = pm_actions_text(&s->actions, code);
     op->text = pm_actions_text(&s->actions, text);
     op->wall_us = now.wall_us;
+    op->drops_key =
+        *j->submit.key == PM_SCHED_OWN_KEY && (state != PM_JOB_DONE || j->pages_failed || j->regions_failed);
+    if (op->drops_key)
+        drop_key(s, j);
     const uint32_t counts[7] = {j->pages_total,  j->pages_done,     j->pages_failed, j->regions,
                                 j->regions_done, j->regions_failed, j->retries};
     memcpy(op->counts, counts, sizeof counts);
@@ -438,12 +452,8 @@ int pm_sched_forget(struct pm_sched *s, uint64_t id, struct pm_error *err)
         if (s->actions.ops[i].job == id) /* its rows are written this turn and point into it */
             return pm_fail(err, PM_EBUSY, "job %llu ended just now; ask again", (unsigned long long)id);
     pm_actions_op(&s->actions, PM_OP_JOB_DROP, id);
-    if (*j->submit.key) {
-        char *key = key_of(j);
-        if (pm_strmap_get(&s->by_key, key) == j)
-            pm_strmap_remove(&s->by_key, key);
-        free(key);
-    }
+    if (*j->submit.key)
+        drop_key(s, j);
     s->stats.jobs[j->state]--;
     pm_map_remove(&s->jobs, id);
     free_job(s, j);
@@ -706,6 +716,7 @@ bool pm_sched_info(const struct pm_sched *s, uint64_t id, struct pm_job_info *ou
                                 .regions_done = j->regions_done,
                                 .regions_failed = j->regions_failed,
                                 .retries = j->retries,
+                                .pages_known = j->pages_known,
                                 .created_wall_us = j->created_wall_us,
                                 .started_wall_us = j->started_wall_us,
                                 .finished_wall_us = j->finished_wall_us,

@@ -110,8 +110,8 @@ const char *pm_sched_default_reader(const struct pm_sched *s);
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
-/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that the
- * next submit of the document is a new job. */
+/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that
+ * the next submit of the document is a new job. */
 #define PM_SCHED_OWN_KEY '='
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
 /* What a retry of a job would find. */

@@ -19,6 +19,7 @@
 #include "base/fs.h"
 #include "base/host.h"
 #include "broker/broker.h"
+#include "broker/known.h"
 
 #define ROOM_PATIENCE_US 8000000
 
@@ -122,6 +123,8 @@ static int recover(struct pm_broker *b, struct pm_error *err)
     struct lost_sheets lost = {.b = b};
     pm_journal_on_ref(b->journal, pm_refs_change, b);
     int rc = pm_journal_refs(b->journal, pm_refs_change, b, err);
+    if (!rc)
+        rc = pm_known_open(b, err);
     if (!rc)
         rc = pm_journal_load(b->journal, restore_job, &r, err);
     if (rc)
@@ -334,6 +337,7 @@ void pm_broker_free(struct pm_broker **broker)
     pm_bulk_free(b);
     pm_blobs_free(&b->blobs);
     pm_actions_free(&b->spare);
+    pm_known_free(b);
     pm_strmap_free(&b->by_route);
     free(b->conns);
     free(b->awaited);

@@ -229,6 +229,9 @@ struct pm_msg_result {
     uint64_t tokens;         /* region: written by a reader that writes token by token */
     const char *fingerprint; /* page: what its text depends on, all hashed; "" when not asked */
     bool is_known;           /* page: the broker knew the fingerprint, nothing was laid out */
+    /* Filled in by the broker, not on the wire. */
+    uint32_t known_regions; /* page that is_known: regions that its text was read in */
+    uint64_t blob_bytes;    /* assemble-page: what blob and blobs take together */
 };
 struct pm_msg_seen {
     uint64_t task;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/known.h"
 
 static int check(const struct pm_broker *b, int socket, bool is_known, const struct pm_msg_hello *h,
                  struct pm_error *err)
@@ -35,6 +36,7 @@ static void describe(struct pm_broker *b, struct pm_conn *c, const struct pm_msg
     c->version = pm_xstrdup(h->version);
     c->client = pm_xstrdup(*h->client ? h->client : h->name);
     c->host = pm_xstrdup(h->host);
+    pm_conn_set_readers(c, h);
     pm_sanitize_text(c->name);
     pm_sanitize_text(c->client);
     c->role = h->role;
@@ -109,6 +111,8 @@ void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
     describe(b, c, h);
     if (socket == PM_SOCKET_WORK)
         join(b, c, h, known_peer);
+    if (c->role == PM_ROLE_WORKER)
+        pm_known_worker_came(b, c);
     struct pm_msg_welcome welcome = {.proto = c->proto,
                                      .epoch = b->epoch,
                                      .version = PM_VERSION,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/known.h"
 #include "proto/page.h"
 
 static bool has_blob(struct pm_broker *b, const char *key, bool may_be_empty)
@@ -12,12 +13,23 @@ static bool has_blob(struct pm_broker *b, const char *key, bool may_be_empty)
     return pm_blob_is_key(key) && pm_blob_exists(b->blobs, key, NULL);
 }
 
-/* What a sheet takes is what the file takes, whatever its maker says. */
-static void measure(struct pm_broker *b, struct pm_msg_result *r)
+static uint64_t size_of(struct pm_broker *b, const char *key)
 {
-    r->sheet_bytes = 0;
-    if (*r->sheet && pm_blob_is_key(r->sheet))
-        (void)pm_blob_exists(b->blobs, r->sheet, &r->sheet_bytes);
+    uint64_t bytes = 0;
+    if (*key && pm_blob_is_key(key))
+        (void)pm_blob_exists(b->blobs, key, &bytes);
+    return bytes;
+}
+
+/* What blobs take is what the files take, whatever their maker says. */
+static void measure(struct pm_broker *b, struct pm_msg_result *r, enum pm_task_kind kind)
+{
+    r->sheet_bytes = kind == PM_KIND_PAGE ? size_of(b, r->sheet) : 0;
+    if (kind != PM_KIND_ASSEMBLE_PAGE)
+        return;
+    r->blob_bytes = size_of(b, r->blob);
+    for (uint32_t i = 0; i < r->blob_count; i++)
+        r->blob_bytes += size_of(b, r->blobs[i]);
 }
 
 static const char *missing_blob(struct pm_broker *b, const struct pm_msg_result *r, enum pm_task_kind kind,
@@ -53,10 +65,19 @@ static bool is_safe_name(const char *name)
     return true;
 }
 
-static int check(struct pm_broker *b, const struct pm_msg_result *r, struct pm_error *err)
+static bool is_fingerprint(const char *text)
+{
+    return strlen(text) == PM_FINGERPRINT_CHARS && strspn(text, "0123456789abcdef") == PM_FINGERPRINT_CHARS;
+}
+
+static int check(struct pm_broker *b, struct pm_msg_result *r, struct pm_error *err)
 {
     enum pm_task_kind kind = pm_task_kind(r->task);
     struct pm_manifest manifest = {0};
+    if (kind == PM_KIND_PAGE && *r->fingerprint && !is_fingerprint(r->fingerprint))
+        return pm_fail(err, PM_EPROTO, "\"%.80s\" is not the fingerprint of a page", r->fingerprint);
+    if (kind == PM_KIND_PAGE && r->is_known)
+        return pm_known_fill(b, r, err);
     if (kind == PM_KIND_REGION) {
         struct pm_region_text text;
         int rc = pm_record_decode(&pm_region_text_schema, r->text.data, r->text.size, &b->arena, &text, err);
@@ -110,8 +131,8 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
         r.is_final_error = false;
     }
     bool is_failure = *r.error_code != 0;
-    if (!is_failure && pm_task_kind(r.task) == PM_KIND_PAGE)
-        measure(b, &r);
+    if (!is_failure)
+        measure(b, &r, pm_task_kind(r.task));
     if (is_failure && pm_err_from_name(r.error_code) == PM_ENOSPC)
         pm_space_check(b); /* whose fault it is */
     if (is_failure && is_current)

@@ -3,6 +3,7 @@
 
 #include "base/pages.h"
 #include "broker/broker.h"
+#include "broker/known.h"
 
 #define READERS_COME_US 10000000
 
@@ -47,8 +48,6 @@ static int check_options(const struct pm_options *o, struct pm_error *err)
 /* Workers need a moment to come; until then any reader may be theirs. */
 static int check_reader(struct pm_broker *b, struct pm_msg_submit *s, struct pm_error *err)
 {
-    if (!*s->options.reader)
-        s->options.reader = pm_sched_default_reader(b->sched);
     int rc = pm_sched_check_reader(b->sched, s->options.reader, err);
     return rc == PM_EUNSUPPORTED && b->now.us - b->started_us < READERS_COME_US ? 0 : rc;
 }
@@ -73,6 +72,14 @@ int pm_verb_submit(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
 {
     struct pm_msg_submit s = *(const struct pm_msg_submit *)m->record;
     struct pm_msg_accepted accepted = {.ref = s.ref};
+    if (!*s.options.reader)
+        s.options.reader = pm_sched_default_reader(b->sched);
+    if (*s.key == PM_SCHED_OWN_KEY) {
+        pm_count(b, PM_COUNT_refused_submits);
+        return pm_fail(err, PM_EINVAL, "an idempotency key must not begin with \"%c\"", PM_SCHED_OWN_KEY);
+    }
+    if (!*s.key)
+        s.key = pm_known_key(b, c->client, &s);
     accepted.job = pm_sched_known(b->sched, c->client, s.key);
     accepted.is_duplicate = accepted.job != 0;
     int rc = 0;

@@ -74,7 +74,7 @@ static void sleepy_watcher_is_told_what_it_missed(void **state)
     put_blob(&f, PM_BLOB_DISK, "x", source);
     struct pm_msg_submit m = {.key = "", .name = "n", .source = source, .batch = ""};
     m.options = (struct pm_options){
-        .pages = "", .password = "", .reader = "", .formats = "", .drop = "", .stem = "n"};
+        .pages = "", .password = "", .reader = "", .formats = "", .drop = "", .stem = "n", .again = true};
     uint64_t last = 0;
     for (int n = 0; n < JOBS; n += AT_ONCE) {
         for (int i = 0; i < AT_ONCE; i++) {
