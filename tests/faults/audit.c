@@ -42,9 +42,31 @@ static uint64_t number_of(sqlite3 *db, const char *sql)
     return n;
 }
 
+static bool has_table(sqlite3 *db, const char *name)
+{
+    char *sql = pm_xprintf("SELECT count(*) FROM sqlite_master WHERE name = '%s'", name);
+    bool is_there = number_of(db, sql) > 0;
+    free(sql);
+    return is_there;
+}
+
+bool audit_has_tables(const char *journal)
+{
+    if (!pm_fs_is_file(journal))
+        return false;
+    sqlite3 *db = open_journal(journal);
+    bool is_there = has_table(db, "region");
+    sqlite3_close(db);
+    return is_there;
+}
+
 void audit_install(const char *journal)
 {
     sqlite3 *db = open_journal(journal);
+    if (has_table(db, "audit")) {
+        sqlite3_close(db);
+        return;
+    }
     /* The generation tells a page that was begun anew (its crops were lost) from one that was committed
      * twice. */
     run(db,
@@ -61,6 +83,10 @@ void audit_install(const char *journal)
 void audit_commits(const char *journal, struct audit *a)
 {
     sqlite3 *db = open_journal(journal);
+    if (!has_table(db, "audit")) {
+        sqlite3_close(db);
+        return;
+    }
     a->regions += number_of(db, "SELECT count(*) FROM audit WHERE kind = 'region'");
     a->pages += number_of(db, "SELECT count(*) FROM audit WHERE kind = 'page'");
     a->jobs += number_of(db, "SELECT count(*) FROM audit WHERE kind = 'job'");

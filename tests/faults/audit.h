@@ -19,7 +19,8 @@ struct audit {
     unsigned wrong;                /* results that differ, or whose blobs are missing or damaged */
     unsigned damaged;              /* integrity_check, blobs */
 };
-void audit_install(const char *journal);
+bool audit_has_tables(const char *journal); /* false for a file that is not there */
+void audit_install(const char *journal);    /* once */
 /* Counts and empties the lines of the triggers. */
 void audit_commits(const char *journal, struct audit *a);
 /* Every accepted job of the ledger is there with the right key; must_be_done: and done. */

@@ -52,8 +52,11 @@ void rig_open(struct rig *r, const struct rig_setup *setup)
     r->socket = pm_fs_join(r->run, "client.sock");
     r->endpoint = pm_xprintf("ipc://%s/work.sock", r->run);
     r->log_path = pm_fs_join(setup->dir, "log");
-    if (pm_fs_mkdir_p(r->disk, 0700, &err) || pm_fs_mkdir_p(r->run, 0700, &err))
+    char *ledgers = pm_fs_join(setup->dir, "ledgers");
+    if (pm_fs_mkdir_p(r->disk, 0700, &err) || pm_fs_mkdir_p(r->run, 0700, &err) ||
+        pm_fs_mkdir_p(ledgers, 0700, &err))
         rig_give_up("%s", err.text);
+    free(ledgers);
     r->log_fd = open(r->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (r->log_fd < 0 || pipe2(r->deaths, O_CLOEXEC | O_NONBLOCK))
         rig_give_up("cannot open %s", r->log_path);

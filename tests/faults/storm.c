@@ -26,20 +26,14 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
-#include "tests/faults/audit.h"
-#include "tests/faults/document.h"
-#include "tests/faults/rig.h"
+#include "tests/faults/round.h"
 
-#define CLIENTS      2
-#define REAL_PAGES   20
-#define HANG_US      ((int64_t)180 * 1000000)
-#define SAVE_KILLS   20
-#define ROUND_NUMBER 1000000u /* documents of different rounds and clients never have the same number */
+#define HANG_US    ((int64_t)180 * 1000000)
+#define SAVE_KILLS 20
 
 struct totals { /* what DIR/progress keeps */
-    uint64_t kills[RIG_KINDS], rounds, jobs, results, resubmits, regions, pages;
-    uint64_t lost, doubled, wrong, unfinished, ends, seconds;
-    uint64_t slowest_start_us, longest_silence_us;
+    uint64_t kills[RIG_KINDS], rounds, ends, seconds, slowest_start_us, longest_silence_us;
+    struct verdict sum;
 };
 struct storm {
     const char *dir, *build, *models, *document;
@@ -64,10 +58,13 @@ static void stop(int signal_number)
 
 #define FIELDS(X)                                                                                            \
     X(rounds)                                                                                                \
-    X(jobs)                                                                                                  \
-    X(results)                                                                                               \
-    X(resubmits) X(regions) X(pages) X(lost) X(doubled) X(wrong) X(unfinished) X(ends) X(seconds)            \
-        X(slowest_start_us) X(longest_silence_us)
+    X(sum.jobs)                                                                                              \
+    X(sum.results)                                                                                           \
+    X(sum.resubmits)                                                                                         \
+    X(sum.regions)                                                                                           \
+    X(sum.pages)                                                                                             \
+    X(sum.lost) X(sum.doubled) X(sum.wrong) X(sum.unfinished) X(ends) X(seconds) X(slowest_start_us)         \
+        X(longest_silence_us)
 
 static uint64_t total_kills(const struct totals *t)
 {
@@ -117,7 +114,8 @@ static void report(struct storm *s)
 {
     struct pm_buf b = {0};
     const struct totals *t = &s->t;
-    bool is_good = !t->lost && !t->doubled && !t->wrong && !t->unfinished && !t->ends && !s->is_broken;
+    bool is_good =
+        !t->sum.lost && !t->sum.doubled && !t->sum.wrong && !t->sum.unfinished && !t->ends && !s->is_broken;
     pm_buf_printf(&b, "kill storm, %s services\n", s->is_real ? "real" : "fast");
     pm_buf_printf(&b, "kills            %llu in %llu s:", (unsigned long long)total_kills(t),
                   (unsigned long long)t->seconds);
@@ -132,73 +130,18 @@ static void report(struct storm *s)
         "slowest broker   %.3f s from its start to serving\n"
         "longest silence  %.3f s between two results\n"
         "verdict          %s\n",
-        (unsigned long long)t->jobs, (unsigned long long)t->results, (unsigned long long)t->resubmits,
-        (unsigned long long)t->pages, (unsigned long long)t->regions, (unsigned long long)t->lost,
-        (unsigned long long)t->doubled, (unsigned long long)t->wrong, (unsigned long long)t->unfinished,
-        (unsigned long long)t->ends, (double)t->slowest_start_us / 1e6, (double)t->longest_silence_us / 1e6,
-        is_good ? "all promises held" : "BROKEN");
+        (unsigned long long)t->sum.jobs, (unsigned long long)t->sum.results,
+        (unsigned long long)t->sum.resubmits, (unsigned long long)t->sum.pages,
+        (unsigned long long)t->sum.regions, (unsigned long long)t->sum.lost,
+        (unsigned long long)t->sum.doubled, (unsigned long long)t->sum.wrong,
+        (unsigned long long)t->sum.unfinished, (unsigned long long)t->ends, (double)t->slowest_start_us / 1e6,
+        (double)t->longest_silence_us / 1e6, is_good ? "all promises held" : "BROKEN");
     char *path = pm_fs_join(s->dir, "report");
     pm_fs_write(path, b.data, b.size, true, NULL);
     free(path);
     fputs((const char *)b.data, stdout);
     fflush(stdout);
     pm_buf_free(&b);
-}
-
-/* ---- clients of a round ---- */
-
-struct clients {
-    char *name[CLIENTS + 1], *ledger[CLIENTS + 1], *seed[CLIENTS + 1], *finish;
-    unsigned base[CLIENTS + 1];
-    const char *argv[CLIENTS + 1][32];
-};
-
-static void make_clients(struct storm *s, uint64_t round, const char *label, struct clients *c)
-{
-    c->finish = pm_xprintf("%s/%s-%llu-finish", s->dir, label, (unsigned long long)round);
-    for (unsigned i = 1; i <= CLIENTS; i++) {
-        size_t n = 0;
-        c->base[i] = (unsigned)(round * CLIENTS + i) * ROUND_NUMBER;
-        c->name[i] = pm_xprintf("%s-%llu-%u", label, (unsigned long long)round, i);
-        c->ledger[i] = pm_xprintf("%s/%s.ledger", s->dir, c->name[i]);
-        c->seed[i] = pm_xprintf("%u", c->base[i]);
-        const char *const fixed[] = {
-            "storm_client", "--socket", s->rig.socket, "--ledger", c->ledger[i], "--name",
-            c->name[i],     "--seed",   c->seed[i],    "--check",  "4"};
-        for (; n < sizeof fixed / sizeof *fixed; n++)
-            c->argv[i][n] = fixed[n];
-        if (s->is_real) {
-            c->argv[i][n++] = "--document";
-            c->argv[i][n++] = s->document;
-        }
-        if (i == 2) /* one that does not share the file system */
-            c->argv[i][n++] = "--remote";
-        c->argv[i][n++] = "--finish";
-        c->argv[i][n++] = c->finish;
-        c->argv[i][n] = NULL;
-        s->rig.client_argv[i] = c->argv[i];
-        rig_find(&s->rig, RIG_CLIENT, i)->has_ended = false;
-    }
-}
-
-static void drop_clients(struct clients *c)
-{
-    for (unsigned i = 1; i <= CLIENTS; i++) {
-        free(c->name[i]);
-        free(c->ledger[i]);
-        free(c->seed[i]);
-    }
-    free(c->finish);
-}
-
-static off_t knowledge(const struct clients *c) /* grows with everything that clients learn */
-{
-    off_t sum = 0;
-    struct stat st;
-    for (unsigned i = 1; i <= CLIENTS; i++)
-        if (!stat(c->ledger[i], &st))
-            sum += st.st_size;
-    return sum;
 }
 
 /* ---- the storm ---- */
@@ -238,13 +181,13 @@ static int64_t next_gap_us(const struct storm *s)
 }
 
 /* Runs until the clients have ended (kills: strikes on the way, then lets them end). */
-static void blow(struct storm *s, struct clients *c, uint64_t kills)
+static void blow(struct storm *s, struct round *c, uint64_t kills)
 {
-    uint64_t until = total_kills(&s->t) + kills, saved = 0;
+    uint64_t until = total_kills(&s->t) + kills, saved = total_kills(&s->t);
     int64_t now = pm_clock_us(), heard_us = now, strike_us = now + next_gap_us(s);
-    off_t known = knowledge(c);
-    bool is_ending = false, is_waiting = true;
-    while (is_waiting && !s->is_broken && !is_stopped) {
+    off_t known = round_knowledge(c);
+    bool is_ending = false;
+    while (!round_is_over(c) && !s->is_broken && !is_stopped) {
         rig_turn(&s->rig, strike_us > now ? strike_us - now < 20000 ? strike_us - now : 20000 : 0);
         count_ends(s);
         rig_start_all(&s->rig);
@@ -252,13 +195,13 @@ static void blow(struct storm *s, struct clients *c, uint64_t kills)
         bool is_late = s->seconds && now - s->began_us > (int64_t)s->seconds * 1000000;
         if (!is_ending && (total_kills(&s->t) >= until || is_late)) {
             is_ending = true;
-            pm_fs_write(c->finish, "", 0, false, NULL);
+            round_finish(c);
         }
         if (!is_ending && now >= strike_us) {
             strike(s);
             strike_us = now + next_gap_us(s);
         }
-        off_t now_known = knowledge(c);
+        off_t now_known = round_knowledge(c);
         uint64_t silence = (uint64_t)(now - heard_us);
         if (silence > s->t.longest_silence_us)
             s->t.longest_silence_us = silence;
@@ -273,125 +216,54 @@ static void blow(struct storm *s, struct clients *c, uint64_t kills)
             saved = total_kills(&s->t);
             save(s);
         }
-        is_waiting = false;
-        for (unsigned i = 1; i <= CLIENTS; i++)
-            is_waiting |= !rig_find(&s->rig, RIG_CLIENT, i)->has_ended;
     }
 }
 
-/* The result of a document, as hex: computed, or read in peace. */
-static void expected_hash(const struct storm *s, const struct ledger *calm, unsigned base, unsigned number,
-                          char hex[PM_HASH_HEX + 1])
+static void end_round(struct storm *s, struct round *c)
 {
-    if (!s->is_real)
-        document_result_hash(base + number, hex);
-    else
-        memcpy(hex, calm->entries[number % REAL_PAGES].hash, PM_HASH_HEX + 1);
-}
-
-static void judge_results(struct storm *s, const struct ledger *l, const struct ledger *calm, unsigned base)
-{
-    for (unsigned i = 0; i < l->count; i++) {
-        const struct ledger_entry *e = &l->entries[i];
-        char want[PM_HASH_HEX + 1];
-        s->t.jobs += e->job != 0;
-        s->t.results += e->results;
-        s->t.resubmits += e->again;
-        expected_hash(s, calm, base, i, want);
-        if (*e->failure || e->differs || (e->results && strcmp(e->hash, want) != 0)) {
-            printf("wrong: document %u, job %llu: %s\n", i, (unsigned long long)e->job,
-                   *e->failure ? e->failure : "its result is not that of an undisturbed run");
-            s->t.wrong++;
-        }
-        if (e->job && !e->results && !*e->failure) {
-            printf("lost: document %u, job %llu: no result came\n", i, (unsigned long long)e->job);
-            s->t.lost++;
-        }
-    }
-}
-
-static void read_calm(struct storm *s, struct ledger *calm)
-{
+    struct ledger calm;
     char *path = pm_fs_join(s->dir, "calm.ledger");
-    ledger_read(path, calm);
-    free(path);
-    if (s->is_real && calm->count < REAL_PAGES)
-        rig_give_up("the undisturbed run is not whole: remove %s", s->dir);
-}
-
-static void end_round(struct storm *s, struct clients *c)
-{
-    struct audit a = {0};
-    struct ledger calm, l;
-    char *blobs = pm_fs_join(s->rig.state, "blobs");
     int status = rig_stop_broker(&s->rig, 60000000);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         printf("the broker did not stop as asked: status %d\n", status);
         s->is_broken = true;
     }
     rig_kill_all(&s->rig);
-    read_calm(s, &calm);
-    audit_commits(s->journal, &a);
-    audit_blobs(s->journal, blobs, &a);
-    for (unsigned i = 1; i <= CLIENTS; i++) {
-        ledger_read(c->ledger[i], &l);
-        audit_ledger(s->journal, c->name[i], &l, true, &a);
-        judge_results(s, &l, &calm, c->base[i]);
-        ledger_free(&l);
-    }
+    ledger_read(path, &calm);
+    if (s->is_real && calm.count < ROUND_REAL_PAGES)
+        rig_give_up("the undisturbed run is not whole: remove %s", s->dir);
+    round_judge(c, s->is_real ? &calm : NULL, true, &s->t.sum);
     ledger_free(&calm);
-    s->t.pages += a.pages;
-    s->t.regions += a.regions;
-    s->t.lost += a.lost;
-    s->t.doubled += a.doubled;
-    s->t.wrong += a.wrong + a.damaged;
-    s->t.unfinished += a.unfinished;
+    free(path);
     s->t.rounds++;
     if ((uint64_t)s->rig.slowest_start_us > s->t.slowest_start_us)
         s->t.slowest_start_us = (uint64_t)s->rig.slowest_start_us;
-    free(blobs);
     save(s);
     report(s);
-}
-
-/* A journal that keeps every job of a long storm would be another test: a round's jobs are forgotten after
- * it. */
-static void forget_round(struct storm *s, struct clients *c)
-{
-    char *program = rig_program(&s->rig, "tests/storm_client");
-    for (unsigned i = 1; i <= CLIENTS; i++) {
-        const char *argv[] = {"storm_client", "--forget",   "--socket", s->rig.socket,
-                              "--ledger",     c->ledger[i], NULL};
-        if (rig_run(&s->rig, program, argv, 120000000)) {
-            printf("the jobs of a round could not be forgotten\n");
-            s->is_broken = true;
-        }
-        unlink(c->ledger[i]);
-    }
-    unlink(c->finish);
-    free(program);
 }
 
 /* One round. A storm that was stopped in the middle of one goes on in it: its ledgers are there. */
 static void one_round(struct storm *s)
 {
-    struct clients c;
+    struct round c;
     uint64_t left = s->kills - total_kills(&s->t);
-    make_clients(s, s->t.rounds, "round", &c);
-    unlink(c.finish);
+    round_begin(&c, &s->rig, s->t.rounds, s->is_real ? s->document : NULL);
     rig_start_all(&s->rig);
     blow(s, &c, left < s->round_kills ? left : s->round_kills);
     if (is_stopped) {
         save(s);
-        drop_clients(&c);
+        round_free(&c);
         return;
     }
     end_round(s, &c);
     rig_start(&s->rig, &s->rig.processes[0]);
     if (!rig_wait_ready(&s->rig, HANG_US))
         rig_give_up("the broker does not start; see %s", s->rig.log_path);
-    forget_round(s, &c);
-    drop_clients(&c);
+    if (!round_forget(&c)) {
+        printf("the jobs of a round could not be forgotten\n");
+        s->is_broken = true;
+    }
+    round_free(&c);
 }
 
 /* The journal with its triggers, and what real documents read as when nobody is killed. */
@@ -407,7 +279,7 @@ static void prepare(struct storm *s)
     const char *argv[] = {"storm_client", "--socket", s->rig.socket, "--ledger",   ledger,      "--name",
                           "calm",         "--jobs",   "20",          "--document", s->document, NULL};
     s->rig.client_argv[1] = s->rig.client_argv[2] = NULL;
-    for (unsigned i = 1; i <= CLIENTS; i++)
+    for (unsigned i = 1; i <= ROUND_CLIENTS; i++)
         rig_find(&s->rig, RIG_CLIENT, i)->has_ended = true;
     rig_start_all(&s->rig);
     if (rig_run(&s->rig, program, argv, 600000000))
@@ -425,7 +297,7 @@ static int run(struct storm *s)
                               .build = s->build,
                               .is_real = s->is_real,
                               .models = s->models,
-                              .counts = {1, s->is_real ? 1 : 2, 2, s->is_real ? 1 : 2, CLIENTS}};
+                              .counts = {1, s->is_real ? 1 : 2, 2, s->is_real ? 1 : 2, ROUND_CLIENTS}};
     rig_open(&s->rig, &setup);
     s->journal = pm_fs_join(s->rig.state, "journal.db");
     s->progress_path = pm_fs_join(s->dir, "progress");
@@ -444,7 +316,7 @@ static int run(struct storm *s)
     const struct totals *t = &s->t;
     free(s->journal);
     free(s->progress_path);
-    return s->is_broken || t->lost || t->doubled || t->wrong || t->unfinished || t->ends;
+    return s->is_broken || t->sum.lost || t->sum.doubled || t->sum.wrong || t->sum.unfinished || t->ends;
 }
 
 static void usage(FILE *to)
