@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/assemble.h"
+#include "proto/task_log.h"
 
 #define IDLE_WAIT_US 1000000
 
@@ -201,19 +202,23 @@ static void run_task(struct pm_collector *c)
     struct pm_error err = {0};
     int64_t started_us = pm_clock_us();
     uint64_t task = lease->task;
+    struct pm_task_id id = pm_task_id_of(lease);
     c->is_revoked = false;
+    pm_task_log_begin(&id);
     int rc =
         pm_collector_do(pm_peer_blobs(c->peer), lease, c->current.payload, tick, c, &c->arena, &result, &err);
+    int64_t run_us = pm_clock_us() - started_us;
     if (c->is_revoked) {
+        pm_task_log_end(&id, "revoked", run_us, NULL);
         pm_peer_release(c->peer, task);
     } else if (rc == PM_ECANCELLED && c->is_stopping) {
         pm_log(PM_LOG_INFO, "stopped with a document unfinished job=%llu", (unsigned long long)lease->job);
     } else if (rc) {
-        pm_log(PM_LOG_WARNING, "%s failed job=%llu page=%u: %s", pm_kind_name(lease->kind),
-               (unsigned long long)lease->job, lease->page, err.text);
+        pm_task_log_end(&id, "failed", run_us, &err);
         pm_peer_fail(c->peer, task, &err, pm_collector_is_final(rc));
     } else {
-        result.run_us = (uint64_t)(pm_clock_us() - started_us);
+        result.run_us = (uint64_t)run_us;
+        pm_task_log_end(&id, "done", run_us, NULL);
         result.wait_us = (uint64_t)(started_us - c->current.taken_us);
         pm_peer_result(c->peer, task, &result);
     }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "layoutd/task.h"
+#include "proto/task_log.h"
 
 #define BUSY_WAIT_US    4000 /* how long a finished task may wait for the owner to notice */
 #define IDLE_WAIT_US    1000000
@@ -112,6 +113,8 @@ static void *labour(void *argument)
         } else {
             pthread_mutex_unlock(&d->lock);
             int64_t waited_us = pm_clock_us() - j->taken_us;
+            struct pm_task_id id = pm_task_id_of(j->lease);
+            pm_task_log_begin(&id);
             pm_task_run(&d->env, j->lease, &j->watch, &j->done);
             j->done.result.wait_us = (uint64_t)waited_us;
             pthread_mutex_lock(&d->lock);
@@ -193,18 +196,22 @@ static void answer(struct daemon *d, struct job *j)
     const struct pm_msg_lease *l = j->lease;
     uint64_t task = l->task;
     struct pm_error *e = &j->done.error;
+    struct pm_task_id id = pm_task_id_of(l);
+    int64_t run_us = pm_clock_us() - j->taken_us;
     if (j->is_revoked) {
+        pm_task_log_end(&id, "revoked", run_us, NULL);
         pm_peer_release(d->peer, task);
     } else if (j->is_late) {
         pm_fail(e, PM_ETIMEOUT, "%s took longer than %.1f s",
                 l->kind == PM_KIND_OPEN ? "opening the document" : "laying out the page",
                 (double)l->deadline_us / 1e6);
+        pm_task_log_end(&id, "failed", run_us, e);
         pm_peer_fail(d->peer, task, e, false);
     } else if (e->code) {
-        pm_log(PM_LOG_WARNING, "%s failed job=%llu page=%u: %s", pm_kind_name(l->kind),
-               (unsigned long long)l->job, l->page, e->text);
+        pm_task_log_end(&id, "failed", run_us, e);
         pm_peer_fail(d->peer, task, e, j->done.is_final);
     } else {
+        pm_task_log_end(&id, "done", run_us, NULL);
         pm_peer_result(d->peer, task, &j->done.result);
     }
     pm_done_free(&j->done);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "proto/page.h"
 #include "proto/sheet.h"
+#include "proto/task_log.h"
 
 /* How long to sleep when there is nothing to read; a lease wakes us at once. */
 #define IDLE_WAIT_US 1000000
@@ -32,6 +33,7 @@ struct running {
     int64_t partial_us;    /* when some was sent last */
     bool is_own_deadline;  /* set by the job's owner: another attempt would pass it, too */
     struct open_sheet *sheet;
+    struct pm_task_id id; /* for the log: the lease is gone when the result is sent */
 };
 
 struct pm_worker {
@@ -148,7 +150,8 @@ static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
                           .crop = lease->region,
                           .wants_partial = lease->options.partial_events,
                           .leased_us = pm_clock_us(),
-                          .sheet = sheet};
+                          .sheet = sheet,
+                          .id = pm_task_id_of(lease)};
     set_deadline(r, lease);
     struct pm_reader_request request = {.id = lease->task,
                                         .image = crop.image,
@@ -160,10 +163,11 @@ static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
     if (pm_reader_admit(w->reader, &request, &err))
         goto fail;
     pm_map_put(&w->running, r->task, r);
+    pm_task_log_begin(&r->id);
     return;
-fail:
-    pm_log(PM_LOG_WARNING, "region refused job=%llu page=%u region=%u: %s", (unsigned long long)lease->job,
-           lease->page, lease->region, err.text);
+fail:;
+    struct pm_task_id id = pm_task_id_of(lease);
+    pm_task_log_end(&id, "refused", 0, &err);
     pm_peer_fail(w->peer, lease->task, &err, is_final(err.code));
     if (sheet)
         leave_sheet(w, sheet);
@@ -189,6 +193,7 @@ static const char *finish_name(enum pm_finish finish)
 static void finish(struct pm_worker *w, struct running *r, const struct pm_reader_event *e)
 {
     if (e->finish == PM_FINISH_ERROR) {
+        pm_task_log_end(&r->id, "failed", pm_clock_us() - r->leased_us, &e->error);
         pm_peer_fail(w->peer, r->task, &e->error, is_final(e->error.code));
         forget(w, r);
         return;
@@ -212,6 +217,7 @@ static void finish(struct pm_worker *w, struct running *r, const struct pm_reade
     pm_buf_clear(&w->encoded);
     pm_record_encode(&pm_region_text_schema, &answer, &w->encoded);
     struct pm_msg_result result = {.text = {w->encoded.data, w->encoded.size}, .run_us = run_us};
+    pm_task_log_end(&r->id, "done", (int64_t)result.run_us, NULL);
     pm_peer_result(w->peer, r->task, &result);
     free(text);
     free(words);
@@ -222,6 +228,7 @@ static void revoke(struct pm_worker *w, uint64_t task)
 {
     struct running *r = pm_map_get(&w->running, task);
     if (r) {
+        pm_task_log_end(&r->id, "revoked", pm_clock_us() - r->leased_us, NULL);
         pm_reader_cancel(w->reader, task, NULL);
         forget(w, r);
     }
@@ -244,6 +251,7 @@ static void end_overdue(struct pm_worker *w)
             struct pm_error err;
             pm_fail(&err, PM_ETIMEOUT, "reading the region took longer than %.1f s",
                     (double)(r->deadline_us - r->leased_us) / 1e6);
+            pm_task_log_end(&r->id, "failed", now - r->leased_us, &err);
             pm_reader_cancel(w->reader, task, NULL);
             pm_peer_fail(w->peer, task, &err, r->is_own_deadline);
             forget(w, r);
