@@ -205,6 +205,41 @@ static int open_input(const struct pm_input *input, struct pm_error *err)
     return fd;
 }
 
+static void note(struct document *d, const struct pagemill_job *job)
+{
+    free(d->error_text);
+    d->error_text = pm_xstrdup(job->error_text);
+    d->last = *job;
+    d->last.name = d->last.client = d->last.batch = d->last.key = d->last.stem = d->last.reader = NULL;
+    d->last.error_code = d->last.error_text = NULL;
+    d->last.errors = NULL;
+    d->is_final = pagemill_job_is_final((int)job->state);
+}
+
+/* A job that is not of this batch's making, or not listed with it: asked for by itself. */
+static void ask_alone(struct batch *b, struct document *d)
+{
+    struct pagemill_jobs *jobs = NULL;
+    int rc = pagemill_status(b->pm, d->job, ANSWER_MS, &jobs, NULL);
+    if (!rc) {
+        note(d, &jobs->jobs[0]);
+    } else if (rc == PAGEMILL_ENOTFOUND) {
+        free(d->error_text);
+        d->error_text = pm_xstrdup("the fleet does not know this job any more");
+        d->last.state = PAGEMILL_JOB_FAILED;
+        d->is_final = true;
+    }
+    pagemill_jobs_free(&jobs);
+}
+
+/* The document was submitted before: its job may have ended, and events of the batch do not tell of it. */
+static void join_earlier(struct batch *b, struct document *d)
+{
+    ask_alone(b, d);
+    if (!d->is_final) /* when there are too many to watch, asking now and then does */
+        (void)pagemill_watch(b->pm, d->job, NULL, 0, ANSWER_MS, NULL);
+}
+
 /* 1: skipped, 0: submitted or failed for itself, negative: the run must stop or wait (PM_EBUSY). */
 static int submit_one(struct batch *b, struct pm_input *input)
 {
@@ -233,7 +268,9 @@ static int submit_one(struct batch *b, struct pm_input *input)
     o.name = d->name;
     o.stem = d->stem;
     o.batch = b->id;
-    if (!o.key) /* one given by the user stands for one document */
+    int is_duplicate = 0;
+    o.is_duplicate = &is_duplicate;
+    if (!o.key && o.again) /* nothing else tells a repeated request from a new one */
         o.key = key;
     int rc = pagemill_submit_fd(b->pm, fd, &o, b->in_flight ? BUSY_MS : SUBMIT_MS, &d->job, (void *)&err);
     close(fd);
@@ -261,6 +298,8 @@ static int submit_one(struct batch *b, struct pm_input *input)
     b->last = d;
     b->in_flight++;
     pm_map_put(&b->by_job, d->job, d);
+    if (is_duplicate)
+        join_earlier(b, d);
     return 0;
 }
 
@@ -423,17 +462,6 @@ static void deliver_ready(struct batch *b)
 
 /* ---- events ---- */
 
-static void note(struct document *d, const struct pagemill_job *job)
-{
-    free(d->error_text);
-    d->error_text = pm_xstrdup(job->error_text);
-    d->last = *job;
-    d->last.name = d->last.client = d->last.batch = d->last.key = d->last.stem = d->last.reader = NULL;
-    d->last.error_code = d->last.error_text = NULL;
-    d->last.errors = NULL;
-    d->is_final = pagemill_job_is_final((int)job->state);
-}
-
 /* Compares with the fleet's own list after events may have been missed. */
 static void resync(struct batch *b)
 {
@@ -460,12 +488,8 @@ static void resync(struct batch *b)
             break;
     }
     for (struct document *d = b->first; is_whole && d; d = d->next)
-        if (!d->is_final && !b->config->submit.key && !pm_map_get(&seen, d->job)) {
-            free(d->error_text);
-            d->error_text = pm_xstrdup("the fleet does not know this job any more");
-            d->last.state = PAGEMILL_JOB_FAILED;
-            d->is_final = true;
-        }
+        if (!d->is_final && !pm_map_get(&seen, d->job))
+            ask_alone(b, d);
     pm_map_free(&seen);
     b->resync_us = pm_clock_us();
 }

@@ -14,8 +14,8 @@ struct settings {
     struct pm_cli_fleet fleet;
     struct pm_read_options read;
     const char *key, *batch;
-    uint32_t priority;
-    bool wait, partial;
+    uint32_t priority, deadline_s;
+    bool wait, partial, again;
 };
 static const struct pm_option own_options[] = {
     {"wait", 'W', PM_OPTION_FLAG, NULL,
@@ -24,8 +24,16 @@ static const struct pm_option own_options[] = {
      "--stdout, --no-save and --timeout have no meaning.",
      offsetof(struct settings, wait), 0, 0},
     {"key", 'k', PM_OPTION_TEXT, "TEXT",
-     "Idempotency key: submitting the same key again gives the first job instead of a new one.",
+     "Idempotency key: submitting the same key again gives the first job instead of a new one. Without it "
+     "the "
+     "same document under the same name with the same options is the same job, unless that failed.",
      offsetof(struct settings, key), 0, 0},
+    {"again", 0, PM_OPTION_FLAG, NULL,
+     "Read everything anew: no earlier job, and no page that was read before, stands for it.",
+     offsetof(struct settings, again), 0, 0},
+    {"deadline", 0, PM_OPTION_UINT, "SECONDS",
+     "The job fails when it has not ended this long after it was accepted. Default: none.",
+     offsetof(struct settings, deadline_s), 1, UINT32_MAX},
     {"priority", 0, PM_OPTION_UINT, "N", "0 (background) to 4 (interactive). Default: 2.",
      offsetof(struct settings, priority), 0, 4},
     {"batch", 0, PM_OPTION_TEXT, "NAME", "Group the jobs under this name, for jobs, watch and cancel.",
@@ -42,14 +50,19 @@ static int submit_input(pagemill *pm, const struct pm_input *input, struct pagem
 {
     struct pm_buf name = {0};
     uint64_t job = 0;
+    int is_duplicate = 0;
     const char *path = input->path ? input->path : "(stdin)";
     pm_utf8_mend(path, strlen(path), &name);
     pm_buf_text(&name, "");
     o->name = (const char *)name.data;
+    o->is_duplicate = &is_duplicate;
     int rc = input->path ? pagemill_submit_path(pm, input->path, o, SUBMIT_MS, &job, err)
                          : pagemill_submit_fd(pm, STDIN_FILENO, o, SUBMIT_MS, &job, err);
     if (!rc)
         printf("%llu %s\n", (unsigned long long)job, path);
+    if (!rc && is_duplicate)
+        fprintf(stderr, "pagemill: %s was submitted before, as job %llu (--again reads it anew)\n", path,
+                (unsigned long long)job);
     pm_buf_free(&name);
     return rc;
 }
@@ -132,6 +145,8 @@ static int run(const struct pm_command *command, int argc, char **argv)
         config.submit.batch = s.batch;
         config.submit.priority = s.priority;
         config.submit.partial_text = s.partial;
+        config.submit.again = s.again;
+        config.submit.deadline_s = s.deadline_s;
         code = work(&s, &config, &intake);
     }
     pm_intake_free(&intake);

@@ -104,8 +104,10 @@ PAGEMILL_API int pagemill_process(pagemill *pm, struct pagemill_error *err); /* 
 /* ---- submitting ---- */
 struct pagemill_submit_options {
     size_t struct_size;
-    const char *name;     /* what people see; default: the path */
-    const char *key;      /* idempotency: a second submit with it gives the first job; default: random */
+    const char *name; /* what people see; default: the path */
+    /* Idempotency: a second submit with it gives the first job. Default: the same document under the same
+     * name with the same options and model is the same job, unless that did not end well. */
+    const char *key;
     const char *pages;    /* "1-20,31"; default: all */
     const char *password; /* of encrypted PDFs */
     const char *reader;   /* "fast"; default: the fleet's */
@@ -128,11 +130,12 @@ struct pagemill_submit_options {
     unsigned region_timeout_s; /* most seconds for one region; 0: the fleet's limit */
     unsigned deadline_s; /* the job fails when it has not ended so long after it was accepted; 0: never */
     int again;           /* 1: read everything anew; no earlier reading of the same document stands for it */
+    int *is_duplicate;   /* if not NULL: set to 1 when the job is an earlier one, else to 0 */
 };
 #define PAGEMILL_SUBMIT_OPTIONS_INIT                                                                         \
     {                                                                                                        \
         sizeof(struct pagemill_submit_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,  \
-            0, 0, 0                                                                                          \
+            0, 0, 0, 0                                                                                       \
     }
 
 /* Stores the document with the fleet and submits it. When this returns 0 the job survives a power cut. A
@@ -228,8 +231,8 @@ PAGEMILL_API int pagemill_cancel_batch(pagemill *pm, const char *batch, int64_t 
                                        uint32_t *count_out, struct pagemill_error *err);
 /* Runs a failed or cancelled job, or the failed pages of a done one, again. */
 PAGEMILL_API int pagemill_retry(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_error *err);
-/* The same for every job of a batch that has failed parts, or with NULL for every such job; *count_out (may be
- * NULL) says how many. Cancelled ones stay. */
+/* The same for every job of a batch that has failed parts, or with NULL for every such job; *count_out (may
+ * be NULL) says how many. Cancelled ones stay. */
 PAGEMILL_API int pagemill_retry_batch(pagemill *pm, const char *batch, int64_t timeout_ms,
                                       uint32_t *count_out, struct pagemill_error *err);
 /* Drops a finished job and its results. */

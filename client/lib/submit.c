@@ -83,7 +83,7 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
     }
     key[2 * KEY_BYTES] = 0;
     stem_of(o.name, stem, sizeof stem);
-    struct pm_msg_submit m = {.key = o.key && *o.key ? o.key : key,
+    struct pm_msg_submit m = {.key = or_empty(o.key),
                               .name = o.name,
                               .source = blob,
                               .options = {.pages = or_empty(o.pages),
@@ -116,9 +116,16 @@ static int submit(pagemill *pm, const struct pm_client_source *source,
             return rc;
         struct pm_answer answer;
         m.ref = pm_client_ref(pm);
+        /* Whoever reads anew is not told apart by what it says, and an older broker tells nobody apart:
+         * without a key a request that is repeated after a lost answer would be a second job. */
+        if ((o.again || pm->proto < 2) && !*m.key)
+            m.key = key;
         rc = pm_client_call(pm, PM_MSG_SUBMIT, &m, m.ref, PM_MSG_ACCEPTED, deadline, &answer, err);
         if (!rc) {
-            *job_out = ((const struct pm_msg_accepted *)answer.message.record)->job;
+            const struct pm_msg_accepted *accepted = answer.message.record;
+            *job_out = accepted->job;
+            if (o.is_duplicate)
+                *o.is_duplicate = accepted->is_duplicate;
             pm_answer_free(&answer);
             return 0;
         }
