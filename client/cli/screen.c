@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 
-int pm_key_read(const unsigned char *bytes, size_t count, size_t *used_out)
+int pm_screen_key(const unsigned char *bytes, size_t count, size_t *used_out)
 {
     static const struct {
         const char *tail;
@@ -159,7 +159,7 @@ static void on_signals(struct pm_screen *s)
 static int take_key(struct pm_screen *s)
 {
     size_t used;
-    int key = pm_key_read(s->keys, s->key_count, &used);
+    int key = pm_screen_key(s->keys, s->key_count, &used);
     memmove(s->keys, s->keys + used, s->key_count - used);
     s->key_count -= used;
     return key;

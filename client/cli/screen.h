@@ -39,6 +39,6 @@ void pm_screen_draw(struct pm_screen *screen, const char *const *lines, int coun
 int pm_screen_wait(struct pm_screen *screen, int stop_fd, int64_t timeout_us, bool *stop_out);
 
 /* The next key of what a terminal sent; *used_out bytes, 0 when more must come. Pure. */
-int pm_key_read(const unsigned char *bytes, size_t count, size_t *used_out);
+int pm_screen_key(const unsigned char *bytes, size_t count, size_t *used_out);
 
 #endif
