@@ -2,7 +2,6 @@
  * dead letters keep nobody waiting. DONE says how many when the last slice is through; who asked may have
  * left by then. Asking again after a lost answer counts the same jobs: those that are under way again. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "broker/broker.h"
 
@@ -55,22 +54,21 @@ static int retry(struct pm_broker *b, uint64_t job, struct pm_error *err)
 /* False when there is no job left. */
 static bool slice(struct pm_broker *b, struct pm_bulk *k, struct pm_error *err)
 {
-    struct pm_job_info info;
+    const struct pm_sched_filter filter = {.batch = k->batch, .state = k->is_forget ? PM_JOB_FAILED : 0};
     for (unsigned looked = 0, changed = 0; looked < SLICE_LOOK && changed < SLICE_CHANGE; looked++) {
-        if (!pm_sched_list(b->sched, &k->cursor, &info))
+        uint64_t job = pm_sched_next_job(b->sched, &k->cursor, &filter);
+        if (!job)
             return false;
-        if (*k->batch && strcmp(info.batch, k->batch))
-            continue;
-        enum pm_retry_need need = pm_sched_retry_need(b->sched, info.job);
-        if (k->is_forget ? info.state != PM_JOB_FAILED
-                         : info.state == PM_JOB_CANCELLED || need != PM_RETRY_NEEDED) {
-            k->count += !k->is_forget && need == PM_RETRY_UNDER_WAY && info.state <= PM_JOB_RUNNING;
+        uint32_t state = pm_sched_state(b->sched, job);
+        enum pm_retry_need need = pm_sched_retry_need(b->sched, job);
+        if (!k->is_forget && (state == PM_JOB_CANCELLED || need != PM_RETRY_NEEDED)) {
+            k->count += need == PM_RETRY_UNDER_WAY && state <= PM_JOB_RUNNING;
             continue;
         }
-        int rc = k->is_forget ? pm_sched_forget(b->sched, info.job, err) : retry(b, info.job, err);
+        int rc = k->is_forget ? pm_sched_forget(b->sched, job, err) : retry(b, job, err);
         if (rc)
             pm_log(PM_LOG_WARNING, "%s of job=%llu refused: %s", k->is_forget ? "forget" : "retry",
-                   (unsigned long long)info.job, err->text);
+                   (unsigned long long)job, err->text);
         k->count += !rc;
         changed++;
     }

@@ -68,12 +68,12 @@ void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind k
     c->event_count++;
 }
 
-static const struct pm_watch *watch_for(const struct pm_conn *c, uint64_t job, const char *batch)
+static const struct pm_watch *watch_for(struct pm_broker *b, const struct pm_conn *c, uint64_t job)
 {
     const struct pm_watch *found = NULL;
     for (size_t i = 0; i < c->watch_count; i++) {
         const struct pm_watch *w = &c->watches[i];
-        bool matches = w->job ? w->job == job : !*w->batch || !strcmp(w->batch, batch);
+        bool matches = w->job ? w->job == job : !*w->batch || pm_sched_in_batch(b->sched, job, w->batch);
         if (matches && (!found || w->partial))
             found = w;
     }
@@ -82,13 +82,11 @@ static const struct pm_watch *watch_for(const struct pm_conn *c, uint64_t job, c
 
 void pm_events_take(struct pm_broker *b, const struct pm_action *event)
 {
-    struct pm_job_info info = {.batch = ""};
-    pm_sched_info(b->sched, event->job, &info);
     for (size_t i = 0; i < b->conn_count; i++) {
         struct pm_conn *c = b->conns[i];
         if (!c->watch_count || c->is_dead)
             continue;
-        const struct pm_watch *w = watch_for(c, event->job, info.batch);
+        const struct pm_watch *w = watch_for(b, c, event->job);
         if (w && (event->event != PM_EVENT_PARTIAL || w->partial))
             pm_events_push(b, c, event->event, event->job, event->page, event->region, event->blob,
                            event->text);

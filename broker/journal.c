@@ -39,7 +39,7 @@ static const char schema[] =
 
 #define JOB_COLUMNS                                                                                          \
     "id, client, state, generation, is_open, submit, created_us, started_us, finished_us, error_code,"       \
-    " error_text, pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries"
+    " error_text, pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries, key"
 
 static const char *const sql_text[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",

@@ -48,6 +48,9 @@ int pm_journal_apply(struct pm_journal *j, const struct pm_op *ops, size_t count
 int pm_journal_load(struct pm_journal *j,
                     int (*visit)(void *ctx, const struct pm_job_image *image, struct pm_error *err),
                     void *ctx, struct pm_error *err);
+/* One job without its pages. PM_ENOTFOUND. */
+int pm_journal_job_row(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_job_image *out,
+                       struct pm_error *err);
 /* One job with its pages, whatever its state. PM_ENOTFOUND. */
 int pm_journal_job(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_job_image *out,
                    struct pm_error *err);

@@ -68,6 +68,7 @@ static int read_job_row(sqlite3_stmt *st, struct pm_arena *arena, struct pm_job_
         pm_record_decode(pm_msg_schema(PM_MSG_SUBMIT), submit.data, submit.size, arena, &out->submit, err);
     if (rc)
         return pm_fail_prefix(err, "journal: job %llu", (unsigned long long)out->job);
+    out->submit.key = keep_text(arena, st, 18); /* a job may have given its key up */
     return 0;
 }
 
@@ -252,8 +253,8 @@ int pm_journal_load(struct pm_journal *j,
     return rc;
 }
 
-int pm_journal_job(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_job_image *out,
-                   struct pm_error *err)
+int pm_journal_job_row(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_job_image *out,
+                       struct pm_error *err)
 {
     sqlite3_stmt *st = pm_journal_sql(j, SQL_READ_JOB, err);
     if (!st)
@@ -267,6 +268,13 @@ int pm_journal_job(struct pm_journal *j, uint64_t job, struct pm_arena *arena, s
     else
         rc = pm_journal_fail(j, "read a job", err);
     sqlite3_reset(st);
+    return rc;
+}
+
+int pm_journal_job(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_job_image *out,
+                   struct pm_error *err)
+{
+    int rc = pm_journal_job_row(j, job, arena, out, err);
     return rc ? rc : read_pages(j, arena, out, err);
 }
 

@@ -59,6 +59,7 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
     }
     pm_count(b, PM_COUNT_journal_commits);
     a->op_count = 0;
+    pm_sched_written(b->sched);
     return 0;
 }
 

@@ -19,8 +19,18 @@ struct removal {
     char key[PM_BLOB_KEY_SIZE];
     int64_t due_us, grace_us;
 };
+/* Every job has its document here, so a count takes twenty bytes: of a key, which is a hash or random, half
+ * of the digits are enough to tell it from all others. Open addressing. */
+struct mark {
+    uint64_t high, low;
+};
+struct counts {
+    struct mark *marks;
+    uint32_t *counts; /* 0: empty */
+    size_t used, capacity;
+};
 struct pm_refs {
-    struct pm_strmap counts; /* key -> count, as a pointer-sized number */
+    struct counts counts;
     struct removal *removals;
     size_t removal_count, removal_capacity;
 };
@@ -34,15 +44,87 @@ void pm_refs_free(struct pm_refs **refs)
 {
     if (!*refs)
         return;
-    pm_strmap_free(&(*refs)->counts);
+    free((*refs)->counts.marks);
+    free((*refs)->counts.counts);
     free((*refs)->removals);
     free(*refs);
     *refs = NULL;
 }
 
+static uint64_t digits(const char *hex)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < 16; i++)
+        n = n << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    return n;
+}
+
+static struct mark mark_of(const char *key)
+{
+    return (struct mark){digits(key + 1), digits(key + 17) ^ (uint64_t)(key[0] == 'p')};
+}
+
+static size_t slot_of(const struct counts *c, struct mark m)
+{
+    size_t mask = c->capacity - 1, i = (size_t)m.high & mask;
+    while (c->counts[i] && (c->marks[i].high != m.high || c->marks[i].low != m.low))
+        i = (i + 1) & mask;
+    return i;
+}
+
+static void grow(struct counts *c)
+{
+    struct counts old = *c;
+    c->capacity = old.capacity ? old.capacity * 2 : 64;
+    c->marks = pm_xalloc(c->capacity * sizeof *c->marks);
+    c->counts = pm_xalloc(c->capacity * sizeof *c->counts);
+    for (size_t i = 0; i < old.capacity; i++)
+        if (old.counts[i]) {
+            size_t to = slot_of(c, old.marks[i]);
+            c->marks[to] = old.marks[i];
+            c->counts[to] = old.counts[i];
+        }
+    free(old.marks);
+    free(old.counts);
+}
+
+/* Closes the hole by moving later members of the chain back. */
+static void take_out(struct counts *c, size_t hole)
+{
+    size_t mask = c->capacity - 1;
+    for (size_t i = (hole + 1) & mask; c->counts[i]; i = (i + 1) & mask)
+        if (((i - (size_t)c->marks[i].high) & mask) >= ((i - hole) & mask)) {
+            c->marks[hole] = c->marks[i];
+            c->counts[hole] = c->counts[i];
+            hole = i;
+        }
+    c->counts[hole] = 0;
+    c->used--;
+}
+
+/* What the count is after the change. */
+static uint32_t count_change(struct counts *c, const char *key, int change)
+{
+    if ((c->used + 1) * 8 > c->capacity * 7)
+        grow(c);
+    struct mark m = mark_of(key);
+    size_t i = slot_of(c, m);
+    PM_ASSERT(change > 0 || c->counts[i] > 0);
+    if (!c->counts[i]) {
+        c->marks[i] = m;
+        c->used++;
+    }
+    c->counts[i] += change > 0 ? 1 : UINT32_MAX;
+    if (c->counts[i])
+        return c->counts[i];
+    take_out(c, i);
+    return 0;
+}
+
 bool pm_refs_has(const struct pm_refs *refs, const char *key)
 {
-    return pm_strmap_get(&refs->counts, key) != NULL;
+    const struct counts *c = &refs->counts;
+    return c->used && pm_blob_is_key(key) && c->counts[slot_of(c, mark_of(key))];
 }
 
 void pm_refs_change(void *broker, const char *key, int change)
@@ -51,13 +133,8 @@ void pm_refs_change(void *broker, const char *key, int change)
     struct pm_refs *refs = b->refs;
     if (!pm_blob_is_key(key))
         return;
-    intptr_t count = (intptr_t)pm_strmap_get(&refs->counts, key) + change;
-    PM_ASSERT(count >= 0);
-    if (count) {
-        pm_strmap_put(&refs->counts, key, (void *)count);
+    if (count_change(&refs->counts, key, change))
         return;
-    }
-    pm_strmap_remove(&refs->counts, key);
     PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
     struct removal *r = &refs->removals[refs->removal_count++];
     memcpy(r->key, key, strlen(key) + 1);

@@ -35,19 +35,7 @@ const char *pm_sched_peer_reader(const struct pm_sched *s, uint32_t peer, uint32
     return NULL;
 }
 
-/* Since when the first region of a lane's first job waits: jobs and pages are served in their order, so it is
- * the one that waits longest but for those that were tried before. */
-static int64_t head_ready_us(const struct pm_sched *s, const struct heap *h)
-{
-    const struct job *j = h->count ? pm_sched_find(s, h->items[0]) : NULL;
-    if (!j || !j->place[SLOT_REGION].ready[0])
-        return INT64_MAX;
-    uint64_t index = j->ready_regions.count ? j->ready_regions.items[0] : UINT64_MAX;
-    const struct page *p = index < j->page_count ? &j->pages[index] : NULL;
-    return p && p->regions_ready ? p->ready_us : j->place[SLOT_REGION].since_us[0];
-}
-
-bool pm_sched_reader_figures(const struct pm_sched *s, struct pm_now now, size_t index,
+bool pm_sched_reader_figures(struct pm_sched *s, struct pm_now now, size_t index,
                              struct pm_sched_reader_figures *out)
 {
     size_t at = QUEUE_REGION + index, cursor = 0;
@@ -61,12 +49,7 @@ bool pm_sched_reader_figures(const struct pm_sched *s, struct pm_now now, size_t
                                                        .done = q->regions_done,
                                                        .failed = q->regions_failed,
                                                        .retried = q->regions_retried}};
-    int64_t since_us = INT64_MAX;
-    for (size_t i = 0; i < q->lane_count && q->ready[0]; i++)
-        for (unsigned level = 0; level < PM_SCHED_LEVELS; level++) {
-            int64_t ready_us = head_ready_us(s, &q->lanes[i].jobs[level][0]);
-            since_us = ready_us < since_us ? ready_us : since_us;
-        }
+    int64_t since_us = pm_queue_oldest_us(s, (uint32_t)at, 0);
     if (since_us < now.us)
         out->region.oldest_us = (uint64_t)(now.us - since_us);
     uint64_t task;

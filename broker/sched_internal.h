@@ -1,5 +1,5 @@
-/* The scheduler's own structures, shared by its four files: scheduler.c (jobs), sched_queue.c (order),
- * sched_task.c (results and failures), sched_lease.c (peers, leases, time). */
+/* The scheduler's own structures, shared by its files: scheduler.c (jobs), sched_store.c (jobs in memory),
+ * sched_queue.c (order), sched_task.c (results and failures), sched_lease.c (peers, leases, time). */
 #ifndef PM_BROKER_SCHED_INTERNAL_H
 #define PM_BROKER_SCHED_INTERNAL_H
 
@@ -28,7 +28,8 @@ struct page {
     uint8_t stage, reruns; /* enum pm_page_stage */
     struct tries layout, assemble;
     uint32_t region_count, regions_open, regions_ready, regions_failed, regions_wanted;
-    uint32_t cursor; /* no ready region before this one */
+    uint32_t cursor; /* no ready region before this place in the order */
+    uint16_t *order; /* of regions: the longest first */
     struct region *regions;
     char *record, *sheet, *fingerprint;
     uint64_t sheet_bytes;
@@ -51,11 +52,27 @@ enum { SLOT_LAYOUT, SLOT_COLLECT, SLOT_REGION, SLOT_COUNT }; /* a job's place in
 struct place {
     bool is_queued[2];
     uint32_t ready[2];
-    int64_t since_us[2]; /* ready and not served since */
 };
 
+#define PM_DEFAULT_READER "fast"
+#define PM_STUB_KEY_BYTES 16
+
+/* Any job, however many there are. */
+struct stub {
+    uint8_t key[PM_STUB_KEY_BYTES]; /* hash of client and idempotency key; zero: none */
+    uint64_t batch;                 /* hash; 0: none */
+    int64_t time_us;                /* queued and asleep: ready since; ended: the wall clock of its end */
+    uint32_t client, region_queue, generation;
+    uint8_t state, priority;  /* state 0: no job */
+    uint8_t is_awake : 1;     /* there is a struct job */
+    uint8_t has_own_key : 1;  /* PM_SCHED_OWN_KEY */
+    uint8_t has_failures : 1; /* ended, and pages or regions of it failed */
+};
+
+/* A job at work, or lately submitted or ended. */
 struct job {
     uint64_t id;
+    struct stub *stub;
     struct pm_msg_submit submit; /* strings in `strings` */
     char *strings;
     const char *client, *stem;
@@ -63,6 +80,10 @@ struct job {
     uint32_t state, generation;
     int64_t created_wall_us, started_wall_us, finished_wall_us;
     int64_t ready_us; /* since when open, or later assemble-document, is ready */
+    int64_t deadline_from_us;
+    int64_t mark_us[2]; /* the job's rate: what was done at these times */
+    double mark_parts[2];
+    uint32_t pages_laid; /* in regions or done */
     bool is_open;
     struct tries open, doc;
     struct page *pages;
@@ -76,25 +97,35 @@ struct job {
 
 /* A client's place in one queue. */
 struct lane {
-    char *client;
-    double served; /* cost, in the queue's virtual time */
+    uint32_t client;
+    double served_us; /* work, in the queue's virtual time */
+    uint64_t ready;   /* region queues: of it */
     struct heap jobs[PM_SCHED_LEVELS][2];
+};
+/* What cost took lately, older things counting less and less; all 0: not known yet. */
+struct speed {
+    double run_us, run_cost;   /* from lease to result: for predictions of when */
+    double work_us, work_cost; /* of a worker's time: for shares */
 };
 struct queue {
     char *reader; /* region queues */
     struct lane *lanes;
     size_t lane_count, lane_capacity;
-    double clock;
+    double clock_us;
     int64_t served_us[PM_SCHED_LEVELS];
     size_t entries[PM_SCHED_LEVELS];
     uint64_t ready[2];
     /* region queues */
+    struct speed speed;
+    uint64_t ready_cost;
+    size_t active;    /* lanes with something ready */
     uint32_t servers; /* workers with this reader, now */
     bool was_served;  /* ... or once */
     uint32_t pages;   /* laid out for it, not assembled */
     uint64_t room;    /* regions that its workers hold or could take */
-    bool has_parked;  /* jobs left the layout queue because it has plenty */
     uint64_t regions_done, regions_failed, regions_retried;
+    uint32_t *parked; /* jobs that left the layout queue */
+    size_t parked_count, parked_capacity;
 };
 
 struct lease {
@@ -102,6 +133,8 @@ struct lease {
     uint32_t attempt, peer, cost;
     int64_t sent_us, progress_us, stall_us, deadline_us;
     int64_t wait_us; /* from ready to leased; -1: unknown, it was tried before or taken over */
+    double work_us;  /* predicted, and charged to its client */
+    double known_us; /* the same, when that is more than a guess */
     uint64_t reserved_bytes;
     bool is_suspect;
 };
@@ -115,6 +148,8 @@ struct peer {
     struct lease **leases;
     size_t lease_count, lease_capacity;
     bool has_suspect, is_mute;
+    double backlog_us;  /* predicted work of its leases, as far as it is known */
+    int64_t begun_us;   /* since when it works on the first of them, as far as can be told */
     int64_t stalled_us; /* 0: fine; otherwise since when it owes a sign of life */
 };
 
@@ -122,30 +157,62 @@ struct timer {
     int64_t when;
     uint64_t task;
 };
+struct timers { /* the earliest first */
+    struct timer *items;
+    size_t count, capacity;
+};
+
+struct client {
+    char *name;
+    uint32_t users; /* jobs and lanes */
+};
+struct clients {
+    struct client *items;
+    size_t count, capacity;
+    uint32_t *free; /* places in items, counted from 1 */
+    size_t free_count, free_capacity;
+    struct pm_strmap by_name; /* -> place, counted from 1 */
+};
+struct keys { /* open addressing; the keys are in the stubs */
+    uint32_t *jobs;
+    size_t count, capacity;
+};
+struct ids { /* first in, first out */
+    uint32_t *ids;
+    size_t first, count, capacity;
+};
 
 struct pm_sched {
     struct pm_sched_config config;
     struct pm_actions actions;
     uint64_t random;
     uint64_t next_job, oldest_job;
-    struct pm_map jobs;      /* id -> struct job */
-    struct pm_strmap by_key; /* client \x1f key -> struct job */
-    uint64_t *expiry;        /* finished jobs in the order of their end, from expiry_first */
-    size_t expiry_first, expiry_count, expiry_capacity;
+    struct pm_map chunks; /* id / 64 -> struct chunk of stubs */
+    struct pm_map jobs;   /* id -> struct job, those that are awake */
+    struct clients clients;
+    struct keys keys;
+    struct ids expiry;         /* ended jobs in the order of their end */
+    struct ids resting, young; /* ended or submitted jobs that are awake and may fall asleep */
     struct queue **queues;
     size_t queue_count, queue_capacity;
     struct peer **peers;
     size_t peer_count, peer_capacity;
     uint32_t reader_count; /* that workers have, now */
     uint32_t next_peer;
-    size_t turn;          /* which peer is asked first */
-    struct pm_map leases; /* task -> struct lease */
-    struct timer *timers; /* min-heap */
-    size_t timer_count, timer_capacity;
-    int64_t adopt_until_us, now_us, scanned_us;
+    size_t turn;             /* which peer is asked first */
+    struct pm_map leases;    /* task -> struct lease */
+    struct timers timers;    /* back-off of tasks */
+    struct timers deadlines; /* of jobs: number << 32 | generation */
+    struct ids unsure;       /* jobs accepted for a reader that nobody has had yet */
+    struct candidate *candidates;
+    size_t candidate_capacity;
+    int64_t adopt_until_us, now_us, wall_us, ticked_us;
+    int64_t due_us; /* no lease is overdue before */
+    int64_t readers_until_us;
     bool is_draining, was_watching, is_disk_full;
     uint64_t sheet_bytes, reserved_bytes;
-    double us_per_cost[PM_SCHED_KINDS], bytes_per_pixel;
+    struct speed speeds[PM_SCHED_KINDS]; /* regions: see their queues */
+    double bytes_per_pixel;
     struct pm_sched_stats stats;
 };
 
@@ -169,14 +236,39 @@ struct failure {
     const struct peer *peer; /* who had it; NULL: nobody */
 };
 
+/* sched_store.c */
+struct stub *pm_stub_find(const struct pm_sched *s, uint64_t id);
+struct stub *pm_stub_new(struct pm_sched *s, uint64_t id, const char *client, const struct pm_msg_submit *m,
+                         uint32_t state);
+bool pm_stub_may_sleep(const struct pm_sched *s);
+struct job *pm_sched_find(const struct pm_sched *s, uint64_t id); /* only when awake */
+struct job *pm_job_body(struct pm_sched *s, uint64_t id, const struct pm_msg_submit *m);
+struct job *pm_job_wake(struct pm_sched *s, uint64_t id, struct pm_error *err); /* NULL: not readable */
+void pm_job_set_state(struct pm_sched *s, uint64_t id, uint32_t state);
+void pm_job_free_pages(struct pm_sched *s, struct job *j);
+void pm_job_drop_key(struct pm_sched *s, uint64_t id);
+void pm_job_forget(struct pm_sched *s, uint64_t id);
+void pm_store_free(struct pm_sched *s);
+uint32_t pm_client_use(struct pm_sched *s, const char *name);
+void pm_client_drop(struct pm_sched *s, uint32_t client);
+const char *pm_client_name(const struct pm_sched *s, uint32_t client);
+void pm_ids_push(struct ids *q, uint64_t id);
+
 /* scheduler.c */
-struct job *pm_sched_find(const struct pm_sched *s, uint64_t id);
 struct page *pm_job_page(const struct job *j, uint32_t number);
 bool pm_sched_ref(const struct pm_sched *s, uint64_t task, struct ref *out);
 struct ref pm_ref_of(struct job *j, struct page *p, uint32_t slot);
 void pm_sched_event(struct pm_sched *s, const struct job *j, enum pm_event_kind kind, const struct page *p,
                     uint32_t region, const char *blob, const char *text);
 void pm_job_run(struct pm_sched *s, struct pm_now now, struct job *j);
+/* As pm_job_finish, of a job that sleeps: it was queued and nothing of it was begun. */
+void pm_stub_finish(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,
+                    const char *code, const char *text);
+double pm_job_parts(const struct job *j);
+void pm_job_moved(struct job *j, struct pm_now now);
+uint64_t pm_job_eta_us(const struct job *j, int64_t now_us);
+void pm_jobs_tick(struct pm_sched *s, struct pm_now now); /* deadlines */
+int64_t pm_jobs_next_us(const struct pm_sched *s);
 void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm_job_state state,
                    const char *code, const char *text, const struct pm_msg_result *result);
 void pm_page_forget_sheet(struct pm_sched *s, const struct job *j, struct page *p);
@@ -185,15 +277,25 @@ void pm_page_stop(struct pm_sched *s, struct job *j, struct page *p, const char 
 void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p);
 
 /* sched_queue.c */
+void pm_queue_sleeper(struct pm_sched *s, uint64_t id, const struct stub *stub); /* its open task is ready */
+void pm_queue_unsleeper(struct pm_sched *s);                                     /* ... is not any more */
 uint32_t pm_queue_of_reader(struct pm_sched *s, const char *reader);
 void pm_task_ready(struct pm_sched *s, const struct ref *r);
 void pm_task_unready(struct pm_sched *s, const struct ref *r); /* READY -> NONE */
 /* The next ready task of a queue, still READY; doors: bit 0 and bit 1 of what may be taken. */
 bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out);
-void pm_queue_charge(struct pm_sched *s, uint32_t queue, const struct ref *r, uint32_t cost);
+/* The client gets so much work done; corrected when it is known better. */
+void pm_queue_charge(struct pm_sched *s, const struct ref *r, double work_us);
+void pm_queue_correct(struct pm_sched *s, const struct ref *r, double more_us);
 bool pm_queue_has(const struct pm_sched *s, uint32_t queue);
-/* Has a reader as much laid out as it can use for a while? Never of a reader that nobody has. */
-bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q);
+struct speed *pm_queue_speed(struct pm_sched *s, const struct ref *r);
+/* Has a reader as much laid out as it can use for a while? Never of a reader that nobody has. With a job:
+ * not while its client has little of that. */
+bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q, const struct job *j);
+/* The order in which the regions of a page are given out. */
+void pm_page_order(struct page *p);
+/* Since when the oldest ready task behind a door waits; INT64_MAX: none does. */
+int64_t pm_queue_oldest_us(struct pm_sched *s, uint32_t queue, unsigned door);
 /* Pages that were set aside come back: a first worker with this reader is here, or it has no plenty any more.
  */
 void pm_queue_unpark(struct pm_sched *s, uint32_t queue);
@@ -211,7 +313,8 @@ void pm_page_rerun(struct pm_sched *s, struct pm_now now, struct job *j, struct 
 struct peer *pm_peer_find(const struct pm_sched *s, uint32_t id); /* NULL: none */
 void pm_lease_end(struct pm_sched *s, struct lease *l); /* frees it; the task's state is the caller's */
 void pm_lease_revoke(struct pm_sched *s, uint64_t task, const char *reason); /* and tells the peer */
-void pm_timer_add(struct pm_sched *s, int64_t when, uint64_t task);
+void pm_timer_add(struct timers *t, int64_t when, uint64_t task);
+uint64_t pm_timer_pop(struct timers *t);
 uint32_t pm_task_cost(const struct ref *r);
 
 #endif

@@ -4,42 +4,42 @@
 
 #include "broker/sched_internal.h"
 
-#define SCAN_US           50000 /* leases are looked through this often at most */
 #define PREDICTED_MOST_US 600e6 /* what peers say of their speed is not believed beyond this */
+#define AHEAD_US          100e3 /* of work that waits at a peer which does one thing after the other */
 #define NEED_MOST         1e12
 #define DISK_WAIT_US      1000000
 
-/* ---- back-off timers ---- */
+/* ---- timers ---- */
 
-void pm_timer_add(struct pm_sched *s, int64_t when, uint64_t task)
+void pm_timer_add(struct timers *t, int64_t when, uint64_t task)
 {
-    PM_GROW(s->timers, s->timer_count, s->timer_capacity);
-    size_t i = s->timer_count++;
-    while (i && s->timers[(i - 1) / 2].when > when) {
-        s->timers[i] = s->timers[(i - 1) / 2];
+    PM_GROW(t->items, t->count, t->capacity);
+    size_t i = t->count++;
+    while (i && t->items[(i - 1) / 2].when > when) {
+        t->items[i] = t->items[(i - 1) / 2];
         i = (i - 1) / 2;
     }
-    s->timers[i] = (struct timer){when, task};
+    t->items[i] = (struct timer){when, task};
 }
 
-static uint64_t timer_pop(struct pm_sched *s)
+uint64_t pm_timer_pop(struct timers *t)
 {
-    uint64_t task = s->timers[0].task;
-    struct timer last = s->timers[--s->timer_count];
+    uint64_t task = t->items[0].task;
+    struct timer last = t->items[--t->count];
     size_t i = 0;
     for (;;) {
         size_t child = 2 * i + 1;
-        if (child >= s->timer_count)
+        if (child >= t->count)
             break;
-        if (child + 1 < s->timer_count && s->timers[child + 1].when < s->timers[child].when)
+        if (child + 1 < t->count && t->items[child + 1].when < t->items[child].when)
             child++;
-        if (s->timers[child].when >= last.when)
+        if (t->items[child].when >= last.when)
             break;
-        s->timers[i] = s->timers[child];
+        t->items[i] = t->items[child];
         i = child;
     }
-    if (s->timer_count)
-        s->timers[i] = last;
+    if (t->count)
+        t->items[i] = last;
     return task;
 }
 
@@ -161,6 +161,41 @@ static uint64_t sheet_need(const struct pm_sched *s, const struct page *p)
     return need < NEED_MOST ? (uint64_t)need : (uint64_t)NEED_MOST;
 }
 
+/* As long as nothing is known: so much a unit of cost. */
+static const double guess_us[PM_SCHED_KINDS] = {20000, 8000, 1000, 5000, 10000};
+
+static double at_most(double us, double most)
+{
+    return us < most ? us : most;
+}
+
+static double predict_work_us(struct pm_sched *s, const struct ref *r, uint32_t cost)
+{
+    const struct speed *v = pm_queue_speed(s, r);
+    double each = v->work_cost > 0 ? v->work_us / v->work_cost : guess_us[r->kind - 1];
+    return at_most(each * cost, PREDICTED_MOST_US);
+}
+
+/* How long it may be without progress, and how long it may take at all. */
+static void set_limits(struct pm_sched *s, const struct ref *r, struct lease *l)
+{
+    const struct speed *v = pm_queue_speed(s, r);
+    double run_us = v->run_cost > 0 ? at_most(v->run_us / v->run_cost * l->cost, PREDICTED_MOST_US) : 0;
+    uint32_t own_s = r->kind == PM_KIND_REGION ? r->job->submit.options.region_timeout_s : 0;
+    l->stall_us = run_us * 4 > (double)s->config.stall_us ? (int64_t)(run_us * 4) : s->config.stall_us;
+    l->deadline_us = 120 * l->stall_us;
+    if (own_s &&
+        (int64_t)own_s * 1000000 < l->deadline_us) /* the worker's to keep: this is for a wedged one */
+        l->deadline_us = (int64_t)own_s * 1000000 + l->stall_us;
+}
+
+/* The earliest time at which this lease can be overdue. */
+static int64_t due_us(const struct lease *l)
+{
+    int64_t stall = l->progress_us + l->stall_us, end = l->sent_us + l->deadline_us + l->stall_us;
+    return (stall < end ? stall : end) + 1;
+}
+
 static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct peer *p, const struct ref *r)
 {
     struct lease *l = pm_xalloc(sizeof *l);
@@ -169,16 +204,15 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
     l->cost = pm_task_cost(r);
     l->sent_us = l->progress_us = now.us;
     l->wait_us = -1;
-    double predicted = s->us_per_cost[r->kind - 1] * l->cost;
-    if (predicted > PREDICTED_MOST_US)
-        predicted = PREDICTED_MOST_US;
-    l->stall_us = predicted * 4 > (double)s->config.stall_us ? (int64_t)(predicted * 4) : s->config.stall_us;
-    l->deadline_us = 120 * l->stall_us;
+    set_limits(s, r, l);
+    s->due_us = due_us(l) < s->due_us ? due_us(l) : s->due_us;
     l->is_suspect = r->t->is_suspect;
     if (r->kind == PM_KIND_PAGE)
         l->reserved_bytes = sheet_need(s, r->page);
     s->reserved_bytes += l->reserved_bytes;
     p->has_suspect |= l->is_suspect;
+    if (!p->lease_count)
+        p->begun_us = now.us;
     PM_GROW(p->leases, p->lease_count, p->lease_capacity);
     p->leases[p->lease_count++] = l;
     pm_map_put(&s->leases, l->task, l);
@@ -196,6 +230,8 @@ void pm_lease_end(struct pm_sched *s, struct lease *l)
             i++;
         PM_ASSERT(i < p->lease_count);
         p->leases[i] = p->leases[--p->lease_count];
+        p->backlog_us = p->lease_count ? p->backlog_us - l->known_us : 0;
+        p->begun_us = s->now_us;
         if (l->is_suspect)
             p->has_suspect = false; /* it was alone */
     }
@@ -246,6 +282,8 @@ static void give_back(struct pm_sched *s, struct lease *l)
 {
     struct ref r;
     bool is_known = pm_sched_ref(s, l->task, &r);
+    if (is_known)
+        pm_queue_correct(s, &r, -l->work_us);
     pm_lease_end(s, l);
     if (is_known)
         pm_task_ready(s, &r);
@@ -382,18 +420,22 @@ static bool is_watching(const struct pm_sched *s)
     return any;
 }
 
-static void scan_leases(struct pm_sched *s, struct pm_now now)
+static void end_overdue(struct pm_sched *s, struct pm_now now)
 {
     /* Ending a lease moves the map under a cursor: collect first. */
     size_t cursor = 0, count = 0;
     uint64_t task, *late = NULL;
     size_t capacity = 0;
     void *value;
+    s->due_us = INT64_MAX;
     while (pm_map_next(&s->leases, &cursor, &task, &value)) {
         const struct lease *l = value;
-        if (now.us - l->progress_us > l->stall_us || now.us - l->sent_us > l->deadline_us + l->stall_us) {
+        int64_t due = due_us(l);
+        if (due <= now.us) {
             PM_GROW(late, count, capacity);
             late[count++] = task;
+        } else if (due < s->due_us) {
+            s->due_us = due;
         }
     }
     for (size_t i = 0; i < count; i++) {
@@ -414,6 +456,10 @@ static void scan_leases(struct pm_sched *s, struct pm_now now)
         pm_task_fail(s, now, &r, &f);
     }
     free(late);
+}
+
+static void kill_stalled(struct pm_sched *s, struct pm_now now)
+{
     for (size_t i = 0; i < s->peer_count; i++) {
         struct peer *p = s->peers[i];
         if (p->stalled_us && now.us - p->stalled_us > s->config.stall_us) {
@@ -424,49 +470,68 @@ static void scan_leases(struct pm_sched *s, struct pm_now now)
     }
 }
 
-void pm_sched_tick(struct pm_sched *s, struct pm_now now)
+/* When we ourselves did not run for long (suspended, stopped), nobody else is to blame. */
+static void forgive_gap(struct pm_sched *s, int64_t gap)
 {
-    /* When we ourselves did not run for long (suspended, stopped), nobody else is to blame. */
-    int64_t gap = s->scanned_us ? now.us - s->scanned_us : 0;
-    s->now_us = now.us;
-    while (s->timer_count && s->timers[0].when <= now.us) {
+    size_t cursor = 0;
+    uint64_t task;
+    void *value;
+    while (pm_map_next(&s->leases, &cursor, &task, &value)) {
+        ((struct lease *)value)->progress_us += gap;
+        ((struct lease *)value)->sent_us += gap;
+    }
+    for (size_t i = 0; i < s->peer_count; i++)
+        s->peers[i]->stalled_us += s->peers[i]->stalled_us ? gap : 0;
+    s->due_us = INT64_MIN;
+}
+
+static void wake_waiting(struct pm_sched *s, struct pm_now now)
+{
+    while (s->timers.count && s->timers.items[0].when <= now.us) {
         struct ref r;
-        if (!pm_sched_ref(s, timer_pop(s), &r) || r.t->state != TASK_WAIT)
+        if (!pm_sched_ref(s, pm_timer_pop(&s->timers), &r) || r.t->state != TASK_WAIT)
             continue;
         if (r.t->needs_disk && s->is_disk_full) {
-            pm_timer_add(s, now.us + DISK_WAIT_US, r.task);
+            pm_timer_add(&s->timers, now.us + DISK_WAIT_US, r.task);
             continue;
         }
         r.t->needs_disk = false;
         pm_task_ready(s, &r);
     }
-    if (s->scanned_us && gap < SCAN_US)
-        return;
-    if (s->was_watching && gap > s->config.stall_us / 2) {
-        size_t cursor = 0;
-        uint64_t task;
-        void *value;
-        while (pm_map_next(&s->leases, &cursor, &task, &value)) {
-            ((struct lease *)value)->progress_us += gap;
-            ((struct lease *)value)->sent_us += gap;
-        }
-        for (size_t i = 0; i < s->peer_count; i++)
-            s->peers[i]->stalled_us += s->peers[i]->stalled_us ? gap : 0;
-    }
-    s->scanned_us = now.us;
-    scan_leases(s, now);
+}
+
+void pm_sched_tick(struct pm_sched *s, struct pm_now now)
+{
+    int64_t gap = s->ticked_us ? now.us - s->ticked_us : 0;
+    s->now_us = now.us;
+    s->wall_us = now.wall_us;
+    s->ticked_us = now.us;
+    wake_waiting(s, now);
+    pm_jobs_tick(s, now);
+    if (s->was_watching && gap > s->config.stall_us / 2)
+        forgive_gap(s, gap);
+    if (now.us >= s->due_us)
+        end_overdue(s, now);
+    kill_stalled(s, now);
     s->was_watching = is_watching(s);
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 int64_t pm_sched_next_us(const struct pm_sched *s, struct pm_now now)
 {
-    int64_t next = INT64_MAX;
-    if (s->timer_count)
-        next = s->timers[0].when;
-    if (is_watching(s) || s->adopt_until_us > now.us) {
-        int64_t scan = now.us + 2 * SCAN_US;
-        next = scan < next ? scan : next;
-    }
+    int64_t next = pm_jobs_next_us(s);
+    if (s->timers.count)
+        next = sooner(next, s->timers.items[0].when);
+    if (s->leases.count)
+        next = sooner(next, s->due_us);
+    if (is_watching(s)) /* so that a pause of ours is told from theirs */
+        next = sooner(next, now.us + s->config.stall_us / 4);
+    if (s->adopt_until_us > now.us)
+        next = sooner(next, s->adopt_until_us);
     return next;
 }
 
@@ -488,7 +553,7 @@ static bool page_may_run(const struct pm_sched *s, const struct ref *r)
         return true;
     if (s->sheet_bytes + s->reserved_bytes + sheet_need(s, r->page) > s->config.pixel_budget_bytes)
         return false;
-    return !pm_queue_has_plenty(s, s->queues[r->job->region_queue]);
+    return !pm_queue_has_plenty(s, s->queues[r->job->region_queue], r->job);
 }
 
 /* What each reader's workers hold or could take; pages come back for those that have no plenty any more. */
@@ -506,11 +571,12 @@ static void measure_room(struct pm_sched *s)
             s->queues[p->queues[k]]->room += p->lease_count + credit;
     }
     for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
-        if (s->queues[i]->has_parked && (s->reader_count < 2 || !pm_queue_has_plenty(s, s->queues[i])))
+        if (s->queues[i]->parked_count &&
+            (s->reader_count < 2 || !pm_queue_has_plenty(s, s->queues[i], NULL)))
             pm_queue_unpark(s, (uint32_t)i);
 }
 
-static bool next_for(struct pm_sched *s, const struct peer *p, struct ref *out, uint32_t *queue_out)
+static bool next_for(struct pm_sched *s, const struct peer *p, struct ref *out)
 {
     for (uint32_t i = 0; i < p->queue_count; i++) {
         uint32_t queue = p->queues[(i + p->leased) % p->queue_count];
@@ -520,15 +586,13 @@ static bool next_for(struct pm_sched *s, const struct peer *p, struct ref *out, 
         bool found = pm_queue_next(s, queue, doors, out);
         if (found && out->kind == PM_KIND_PAGE && !page_may_run(s, out))
             found = pm_queue_next(s, queue, 1, out);
-        if (found) {
-            *queue_out = queue;
+        if (found)
             return true;
-        }
     }
     return false;
 }
 
-static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct ref *r, uint32_t queue)
+static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct ref *r)
 {
     pm_task_unready(s, r);
     if (r->t->issue == 255) {
@@ -544,7 +608,10 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
     if (r->t->issue == 1)
         l->wait_us = now.us - (r->page ? r->page->ready_us : r->job->ready_us);
     p->leased++;
-    pm_queue_charge(s, queue, r, l->cost);
+    l->work_us = predict_work_us(s, r, l->cost);
+    l->known_us = pm_queue_speed(s, r)->work_cost > 0 ? l->work_us : 0;
+    p->backlog_us += l->known_us;
+    pm_queue_charge(s, r, l->work_us);
     pm_job_run(s, now, r->job);
     struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_LEASE);
     a->peer = p->id;
@@ -554,54 +621,101 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
     return true;
 }
 
+/* Layoutd and the collector do one task after the other: what waits there cannot be given to whoever is free
+ * sooner, nor be overtaken by something urgent. Little of it is enough to keep them busy. */
+static bool has_enough(const struct pm_sched *s, const struct peer *p)
+{
+    return p->role != PM_ROLE_WORKER && p->lease_count &&
+           p->backlog_us - (double)(s->now_us - p->begun_us) > AHEAD_US;
+}
+
+struct candidate {
+    struct peer *peer;
+    double backlog_us;
+    size_t turn;
+};
+
+static int by_backlog(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->backlog_us != y->backlog_us)
+        return x->backlog_us < y->backlog_us ? -1 : 1;
+    return (x->turn > y->turn) - (x->turn < y->turn);
+}
+
+static bool has_work_for(const struct pm_sched *s, const struct peer *p)
+{
+    for (uint32_t i = 0; i < p->queue_count; i++)
+        if (pm_queue_has(s, p->queues[i]))
+            return true;
+    return false;
+}
+
+/* Who can take something, whoever will be free soonest first. */
+static size_t find_candidates(struct pm_sched *s)
+{
+    size_t count = 0;
+    while (s->candidate_capacity < s->peer_count)
+        PM_GROW(s->candidates, s->peer_count, s->candidate_capacity);
+    for (size_t k = 0; k < s->peer_count; k++) {
+        struct peer *p = s->peers[(k + s->turn) % s->peer_count];
+        if (p->leased < p->granted && !p->has_suspect && !p->stalled_us && !p->is_mute && has_work_for(s, p))
+            s->candidates[count++] = (struct candidate){p, p->lease_count ? p->backlog_us : 0, k};
+    }
+    if (count > 1)
+        qsort(s->candidates, count, sizeof *s->candidates, by_backlog);
+    return count;
+}
+
 void pm_sched_assign(struct pm_sched *s, struct pm_now now)
 {
+    uint64_t ready = 0;
     s->now_us = now.us;
-    if (now.us < s->adopt_until_us)
+    s->wall_us = now.wall_us;
+    for (size_t i = 0; i < s->queue_count; i++)
+        ready += s->queues[i]->ready[0] + s->queues[i]->ready[1];
+    if (now.us < s->adopt_until_us || !ready)
         return;
     measure_room(s);
-    /* One lease a peer a round, so that the lines of one page spread over all readers. */
-    for (bool again = true; again;) {
-        again = false;
-        for (size_t k = 0; k < s->peer_count; k++) {
-            struct peer *p = s->peers[(k + s->turn) % s->peer_count];
+    size_t count = find_candidates(s);
+    s->turn += count > 0;
+    /* One lease a peer a round, so that the lines of one page spread over all readers. Who gets nothing in
+     * one round gets nothing in the next. */
+    while (count) {
+        size_t kept = 0;
+        for (size_t k = 0; k < count; k++) {
+            struct peer *p = s->candidates[k].peer;
             struct ref r;
-            uint32_t queue;
-            if (p->leased >= p->granted || p->has_suspect || p->stalled_us || p->is_mute ||
-                !next_for(s, p, &r, &queue))
+            if (p->leased >= p->granted || p->has_suspect || has_enough(s, p) || !next_for(s, p, &r))
                 continue;
             if (r.t->is_suspect && p->lease_count)
                 continue; /* it must run alone: this peer empties first */
-            again |= grant(s, now, p, &r, queue);
+            grant(s, now, p, &r);
+            s->candidates[kept++] = s->candidates[k];
         }
-        s->turn++;
+        count = kept;
     }
 }
 
 /* ---- figures ---- */
 
-void pm_sched_stats(const struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out)
+void pm_sched_stats(struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out)
 {
-    static const struct {
-        unsigned place, door;
-    } at[PM_SCHED_KINDS] = {
-        {SLOT_LAYOUT, 0}, {SLOT_LAYOUT, 1}, {SLOT_REGION, 0}, {SLOT_COLLECT, 0}, {SLOT_COLLECT, 1}};
     *out = s->stats;
     out->pixel_bytes = s->sheet_bytes + s->reserved_bytes;
-    size_t cursor = 0;
-    uint64_t id;
-    void *value;
-    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
-        const struct job *j = value;
-        for (unsigned k = 0; k < PM_SCHED_KINDS; k++) {
-            const struct place *p = &j->place[at[k].place];
-            if (!p->ready[at[k].door])
-                continue;
-            uint64_t age =
-                now.us > p->since_us[at[k].door] ? (uint64_t)(now.us - p->since_us[at[k].door]) : 0;
-            out->kinds[k].queued += p->ready[at[k].door];
-            if (age > out->kinds[k].oldest_us)
-                out->kinds[k].oldest_us = age;
+    static const struct {
+        uint32_t queue;
+        unsigned door;
+    } at[PM_SCHED_KINDS] = {
+        {QUEUE_LAYOUT, 0}, {QUEUE_LAYOUT, 1}, {QUEUE_REGION, 0}, {QUEUE_COLLECT, 0}, {QUEUE_COLLECT, 1}};
+    for (unsigned k = 0; k < PM_SCHED_KINDS; k++) {
+        size_t end = at[k].queue == QUEUE_REGION ? s->queue_count : at[k].queue + 1;
+        int64_t oldest = INT64_MAX;
+        for (size_t i = at[k].queue; i < end; i++) {
+            int64_t since = pm_queue_oldest_us(s, (uint32_t)i, at[k].door);
+            out->kinds[k].queued += s->queues[i]->ready[at[k].door];
+            oldest = since < oldest ? since : oldest;
         }
+        out->kinds[k].oldest_us = oldest < now.us ? (uint64_t)(now.us - oldest) : 0;
     }
 }

@@ -1,10 +1,14 @@
-/* Who is next: levels with ageing, clients by what they were served, jobs and pages by number. */
+/* Who is next: levels with ageing, in a level the client that was served least (virtual-time fair queueing:
+ * a client's account grows by the predicted work of what it is given and is put right when that is measured;
+ * who comes late starts at the least account of those that wait), in a client jobs and pages by number, in a
+ * page the longest region. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/sched_internal.h"
 
 #define STRANDED_PAGES 2u
+#define TAIL_PER_ROOM  8u
 
 void pm_heap_push(struct heap *h, uint64_t item)
 {
@@ -77,37 +81,55 @@ static bool lane_is_empty(const struct lane *l)
     return true;
 }
 
-static struct lane *lane_of(struct queue *q, const char *client)
+static struct lane *find_lane(const struct queue *q, uint32_t client)
 {
-    struct lane *empty = NULL;
-    for (size_t i = 0; i < q->lane_count; i++) {
-        if (!strcmp(q->lanes[i].client, client))
+    for (size_t i = 0; i < q->lane_count; i++)
+        if (q->lanes[i].client == client)
             return &q->lanes[i];
-        if (lane_is_empty(&q->lanes[i]) && q->lanes[i].served <= q->clock)
+    return NULL;
+}
+
+static struct lane *lane_of(struct pm_sched *s, struct queue *q, uint32_t client)
+{
+    struct lane *lane = find_lane(q, client), *empty = NULL;
+    if (lane)
+        return lane;
+    for (size_t i = 0; i < q->lane_count && q->lane_count >= 64 && !empty; i++)
+        if (lane_is_empty(&q->lanes[i]) && !q->lanes[i].ready && q->lanes[i].served_us <= q->clock_us)
             empty = &q->lanes[i]; /* it is owed nothing and owes nothing: its place can be reused */
-    }
-    if (empty && q->lane_count >= 64) {
-        free(empty->client);
+    if (empty) {
+        pm_client_drop(s, empty->client);
     } else {
         PM_GROW(q->lanes, q->lane_count, q->lane_capacity);
         empty = &q->lanes[q->lane_count++];
         *empty = (struct lane){0};
     }
-    empty->client = pm_xstrdup(client);
-    empty->served = q->clock;
+    empty->client = pm_client_use(s, pm_client_name(s, client));
+    empty->served_us = q->clock_us;
     return empty;
 }
 
-static void enqueue(struct pm_sched *s, struct job *j, uint32_t queue, unsigned door)
+static void enqueue(struct pm_sched *s, uint64_t job, const struct stub *stub, uint32_t queue, unsigned door)
 {
     struct queue *q = s->queues[queue];
-    struct lane *lane = lane_of(q, j->client);
-    uint32_t level = j->submit.priority;
-    if (lane_is_empty(lane) && lane->served < q->clock)
-        lane->served = q->clock; /* idle time earns nothing */
+    struct lane *lane = lane_of(s, q, stub->client);
+    uint32_t level = stub->priority;
+    if (lane_is_empty(lane) && lane->served_us < q->clock_us)
+        lane->served_us = q->clock_us; /* idle time earns nothing */
     if (!q->entries[level]++)
         q->served_us[level] = s->now_us;
-    pm_heap_push(&lane->jobs[level][door], j->id);
+    pm_heap_push(&lane->jobs[level][door], job);
+}
+
+void pm_queue_sleeper(struct pm_sched *s, uint64_t id, const struct stub *stub)
+{
+    s->queues[QUEUE_LAYOUT]->ready[0]++;
+    enqueue(s, id, stub, QUEUE_LAYOUT, 0);
+}
+
+void pm_queue_unsleeper(struct pm_sched *s)
+{
+    s->queues[QUEUE_LAYOUT]->ready[0]--;
 }
 
 void pm_task_ready(struct pm_sched *s, const struct ref *r)
@@ -127,16 +149,19 @@ void pm_task_ready(struct pm_sched *s, const struct ref *r)
     else if (r->kind == PM_KIND_REGION) {
         if (!r->page->regions_ready++)
             pm_heap_push(&j->ready_regions, index);
-        if (r->slot < r->page->cursor)
-            r->page->cursor = r->slot;
+        r->page->cursor = 0;
     }
     struct place *p = &j->place[place];
-    if (!p->ready[door]++)
-        p->since_us[door] = s->now_us;
-    s->queues[queue]->ready[door]++;
+    struct queue *q = s->queues[queue];
+    p->ready[door]++;
+    q->ready[door]++;
     if (!p->is_queued[door]) {
         p->is_queued[door] = true;
-        enqueue(s, j, queue, door);
+        enqueue(s, j->id, j->stub, queue, door);
+    }
+    if (r->kind == PM_KIND_REGION) {
+        q->ready_cost += r->page->regions[r->slot].cost;
+        q->active += !lane_of(s, q, j->stub->client)->ready++;
     }
 }
 
@@ -148,8 +173,47 @@ void pm_task_unready(struct pm_sched *s, const struct ref *r)
     r->t->state = TASK_NONE;
     r->job->place[place].ready[door]--;
     s->queues[queue]->ready[door]--;
-    if (r->kind == PM_KIND_REGION)
+    if (r->kind == PM_KIND_REGION) {
+        struct queue *q = s->queues[queue];
         r->page->regions_ready--;
+        q->ready_cost -= r->page->regions[r->slot].cost;
+        q->active -= !--lane_of(s, q, r->job->stub->client)->ready;
+    }
+}
+
+/* ---- the first task of a job ---- */
+
+struct placed {
+    uint32_t cost, slot;
+};
+
+static int by_cost(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    if (x->cost != y->cost)
+        return x->cost > y->cost ? -1 : 1;
+    return (x->slot > y->slot) - (x->slot < y->slot);
+}
+
+void pm_page_order(struct page *p)
+{
+    struct placed *all = pm_xalloc(p->region_count * sizeof *all + 1);
+    for (uint32_t i = 0; i < p->region_count; i++)
+        all[i] = (struct placed){p->regions[i].cost, i};
+    if (p->region_count)
+        qsort(all, p->region_count, sizeof *all, by_cost);
+    p->order = pm_xrealloc(p->order, p->region_count * sizeof *p->order + 1);
+    for (uint32_t i = 0; i < p->region_count; i++)
+        p->order[i] = (uint16_t)all[i].slot;
+    p->cursor = 0;
+    free(all);
+}
+
+static uint32_t longest(struct page *p)
+{
+    while (p->regions[p->order[p->cursor]].t.state != TASK_READY)
+        p->cursor++;
+    return p->order[p->cursor];
 }
 
 /* The lowest page of a heap for which `has` says yes; NULL when none. */
@@ -177,7 +241,31 @@ static bool has_regions(const struct page *p)
     return p->regions_ready > 0;
 }
 
-static struct ref first_task(struct job *j, unsigned place, unsigned door)
+/* Nothing but the end of one job is left: a region that takes as long as all the rest does, spread over the
+ * workers, begins now, or everybody will wait for it. */
+static struct page *last_of_job(const struct pm_sched *s, struct job *j)
+{
+    const struct queue *q = s->queues[j->region_queue];
+    struct page *best = NULL;
+    uint32_t most = 0;
+    if (q->ready[0] != j->place[SLOT_REGION].ready[0] || j->place[SLOT_LAYOUT].ready[1] ||
+        s->queues[QUEUE_LAYOUT]->ready[0] || q->ready[0] > TAIL_PER_ROOM * q->room)
+        return NULL;
+    for (size_t i = 0; i < j->ready_regions.count; i++) {
+        uint64_t index = j->ready_regions.items[i];
+        struct page *p = index < j->page_count ? &j->pages[index] : NULL;
+        if (!p || !p->regions_ready)
+            continue;
+        uint32_t cost = p->regions[longest(p)].cost;
+        if (!best || cost > most || (cost == most && p < best)) {
+            best = p;
+            most = cost;
+        }
+    }
+    return best && q->ready_cost <= (uint64_t)most * (q->servers + 1) ? best : NULL;
+}
+
+static struct ref first_task(const struct pm_sched *s, struct job *j, unsigned place, unsigned door)
 {
     struct page *p;
     if (place == SLOT_LAYOUT && door == 0)
@@ -194,11 +282,11 @@ static struct ref first_task(struct job *j, unsigned place, unsigned door)
         PM_ASSERT(p);
         return pm_ref_of(j, p, PM_TASK_SLOT_ASSEMBLE);
     }
-    p = first_page(j, &j->ready_regions, has_regions);
+    p = last_of_job(s, j);
+    if (!p)
+        p = first_page(j, &j->ready_regions, has_regions);
     PM_ASSERT(p);
-    while (p->regions[p->cursor].t.state != TASK_READY)
-        p->cursor++;
-    return pm_ref_of(j, p, p->cursor);
+    return pm_ref_of(j, p, longest(p));
 }
 
 static unsigned place_of_queue(uint32_t queue)
@@ -212,10 +300,10 @@ static bool is_stranded(const struct queue *reader)
     return !reader->servers && reader->pages >= STRANDED_PAGES;
 }
 
-/* Half of what is plenty is enough to come back: parking and coming back look at all jobs. */
-bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q)
+/* Half of what is plenty is enough to come back, so that parking is not done and undone all the time. */
+bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q, const struct job *j)
 {
-    uint64_t pages = 0, part = q->has_parked ? 2 : 1;
+    uint64_t pages = 0, part = q->parked_count ? 2 : 1;
     for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
         pages += s->queues[i]->pages;
     if (!q->servers || q->pages < 2)
@@ -224,7 +312,14 @@ bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q)
     if (s->reader_count > 1 &&
         s->sheet_bytes / pages * q->pages > s->config.pixel_budget_bytes / s->reader_count / part)
         return true;
-    return q->ready[0] >= (64 + 2 * q->room) / part || q->pages >= 256 / part;
+    if (q->pages >= 256 / part)
+        return true;
+    uint64_t enough = (64 + 2 * q->room) / part;
+    if (q->ready[0] < enough)
+        return false;
+    /* One client's large pages must not keep another's from being laid out: each has a part of the plenty. */
+    const struct lane *own = j ? find_lane(q, j->stub->client) : NULL;
+    return !j || (own && own->ready * (q->active + !own->ready) >= enough);
 }
 
 /* Pages that would stand in the way of other readers' pages. */
@@ -233,78 +328,96 @@ static bool is_parked(struct pm_sched *s, const struct job *j, unsigned place, u
     struct queue *q = s->queues[j->region_queue];
     if (place != SLOT_LAYOUT || door != 1)
         return false;
-    if (is_stranded(q))
-        return true;
-    if (s->reader_count < 2 || !pm_queue_has_plenty(s, q))
-        return false;
-    q->has_parked = true;
-    return true;
+    return is_stranded(q) || (s->reader_count > 1 && pm_queue_has_plenty(s, q, j));
+}
+
+static void park(struct pm_sched *s, const struct job *j)
+{
+    struct queue *q = s->queues[j->region_queue];
+    PM_GROW(q->parked, q->parked_count, q->parked_capacity);
+    q->parked[q->parked_count++] = (uint32_t)j->id;
 }
 
 void pm_queue_unpark(struct pm_sched *s, uint32_t queue)
 {
-    size_t cursor = 0;
-    uint64_t id;
-    void *value;
-    s->queues[queue]->has_parked = false;
-    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
-        struct job *j = value;
-        struct place *p = &j->place[SLOT_LAYOUT];
-        if (j->region_queue != queue || j->state > PM_JOB_RUNNING || !p->ready[1] || p->is_queued[1])
+    struct queue *q = s->queues[queue];
+    for (size_t i = 0; i < q->parked_count; i++) {
+        struct job *j = pm_sched_find(s, q->parked[i]);
+        struct place *p = j ? &j->place[SLOT_LAYOUT] : NULL;
+        if (!p || !p->ready[1] || p->is_queued[1])
             continue;
         p->is_queued[1] = true;
-        enqueue(s, j, QUEUE_LAYOUT, 1);
+        enqueue(s, j->id, j->stub, QUEUE_LAYOUT, 1);
     }
+    q->parked_count = 0;
 }
 
-/* The first job of a lane that really has something ready; stale and stranded entries go on the way. */
-static struct job *lane_head(struct pm_sched *s, struct queue *q, struct lane *lane, unsigned level,
-                             unsigned door, unsigned place)
+/* ---- the first job of a queue ---- */
+
+/* The first job of a lane that really has something ready; stale and stranded entries go on the way. 0: none.
+ * A job that sleeps has only its open task. */
+static uint64_t lane_head(struct pm_sched *s, struct queue *q, struct lane *lane, unsigned level,
+                          unsigned door, unsigned place)
 {
     struct heap *h = &lane->jobs[level][door];
     while (h->count) {
-        struct job *j = pm_sched_find(s, h->items[0]);
+        uint64_t id = h->items[0];
+        struct job *j = pm_sched_find(s, id);
         if (j && j->place[place].is_queued[door]) {
-            if (j->place[place].ready[door] && !is_parked(s, j, place, door))
-                return j;
+            bool is_ready = j->place[place].ready[door] > 0;
+            if (is_ready && !is_parked(s, j, place, door))
+                return id;
             j->place[place].is_queued[door] = false;
+            if (is_ready)
+                park(s, j);
+        } else if (!j && place == SLOT_LAYOUT && door == 0 && pm_sched_state(s, id) == PM_JOB_QUEUED) {
+            return id;
         }
         pm_heap_pop(h);
         q->entries[level]--;
     }
-    return NULL;
+    return 0;
 }
 
 /* The best job of a level: the lane that was served least; in it the lower job of both doors. Opening
- * documents ahead of pages keeps layoutd supplied, so an open goes first while few pages are ready. */
-static struct job *level_head(struct pm_sched *s, uint32_t queue, unsigned level, unsigned doors,
-                              unsigned *door_out)
+ * documents ahead of pages keeps layoutd supplied, so an open goes first while few pages are ready. A client
+ * whose pages wait for readers already lets others lay out theirs. */
+static uint64_t level_head(struct pm_sched *s, uint32_t queue, unsigned level, unsigned doors,
+                           unsigned *door_out)
 {
     struct queue *q = s->queues[queue];
     unsigned place = place_of_queue(queue);
-    struct job *best = NULL;
+    uint64_t best = 0;
+    bool best_is_held = false;
     double best_served = 0;
     for (size_t i = 0; i < q->lane_count; i++) {
         struct lane *lane = &q->lanes[i];
-        if (best && lane->served >= best_served)
+        if (best && !best_is_held && lane->served_us >= best_served)
             continue;
-        struct job *a = doors & 1 ? lane_head(s, q, lane, level, 0, place) : NULL;
-        struct job *b = doors & 2 ? lane_head(s, q, lane, level, 1, place) : NULL;
+        uint64_t a = doors & 1 ? lane_head(s, q, lane, level, 0, place) : 0;
+        uint64_t b = doors & 2 ? lane_head(s, q, lane, level, 1, place) : 0;
         if (!a && !b)
             continue;
-        bool first = a && (!b || a->id <= b->id || (queue == QUEUE_LAYOUT && q->ready[1] < 4));
+        bool first = a && (!b || a <= b || (queue == QUEUE_LAYOUT && q->ready[1] < 4));
+        bool is_held = false;
+        if (!first && queue == QUEUE_LAYOUT) {
+            const struct job *j = pm_sched_find(s, b);
+            is_held = pm_queue_has_plenty(s, s->queues[j->region_queue], j);
+        }
+        if (best && (is_held != best_is_held ? is_held : lane->served_us >= best_served))
+            continue;
         best = first ? a : b;
         *door_out = first ? 0 : 1;
-        best_served = lane->served;
+        best_is_held = is_held;
+        best_served = lane->served_us;
     }
     return best;
 }
 
-bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out)
+static uint64_t queue_head(struct pm_sched *s, uint32_t queue, unsigned doors, unsigned *door_out)
 {
     struct queue *q = s->queues[queue];
-    struct job *best = NULL;
-    unsigned best_door = 0;
+    uint64_t best = 0;
     double best_rank = 0;
     for (unsigned level = PM_SCHED_LEVELS; level-- > 0;) {
         if (!q->entries[level])
@@ -313,30 +426,99 @@ bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct re
         if (best && rank <= best_rank)
             continue;
         unsigned door = 0;
-        struct job *j = level_head(s, queue, level, doors, &door);
-        if (!j)
+        uint64_t id = level_head(s, queue, level, doors, &door);
+        if (!id)
             continue;
-        best = j;
-        best_door = door;
+        best = id;
+        *door_out = door;
         best_rank = rank;
     }
-    if (!best)
-        return false;
-    *out = first_task(best, place_of_queue(queue), best_door);
-    return true;
+    return best;
 }
 
-void pm_queue_charge(struct pm_sched *s, uint32_t queue, const struct ref *r, uint32_t cost)
+bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out)
+{
+    unsigned door = 0;
+    uint64_t id;
+    while ((id = queue_head(s, queue, doors, &door))) {
+        struct pm_error err;
+        struct job *j = pm_job_wake(s, id, &err);
+        if (j) {
+            *out = first_task(s, j, place_of_queue(queue), door);
+            return true;
+        }
+        pm_fail_prefix(&err, "the job cannot be read back");
+        pm_stub_finish(s, (struct pm_now){s->now_us, s->wall_us}, id, PM_JOB_FAILED, pm_err_name(err.code),
+                       err.text);
+    }
+    return false;
+}
+
+/* ---- accounts ---- */
+
+static uint32_t queue_of(const struct ref *r)
+{
+    uint32_t queue;
+    unsigned place, door;
+    where(r, &queue, &place, &door);
+    return queue;
+}
+
+void pm_queue_charge(struct pm_sched *s, const struct ref *r, double work_us)
+{
+    struct queue *q = s->queues[queue_of(r)];
+    struct lane *lane = lane_of(s, q, r->job->stub->client);
+    q->clock_us = lane->served_us > q->clock_us ? lane->served_us : q->clock_us;
+    lane->served_us += work_us;
+    q->served_us[r->job->submit.priority] = s->now_us;
+}
+
+void pm_queue_correct(struct pm_sched *s, const struct ref *r, double more_us)
+{
+    struct lane *lane = find_lane(s->queues[queue_of(r)], r->job->stub->client);
+    if (lane)
+        lane->served_us += more_us;
+}
+
+struct speed *pm_queue_speed(struct pm_sched *s, const struct ref *r)
+{
+    return r->kind == PM_KIND_REGION ? &s->queues[r->job->region_queue]->speed : &s->speeds[r->kind - 1];
+}
+
+/* ---- ages ---- */
+
+/* Within a client the order is that of time, but for retries: the head is as good as the oldest. */
+static int64_t head_since(const struct pm_sched *s, uint64_t id, unsigned place, unsigned door)
+{
+    struct job *j = pm_sched_find(s, id);
+    if (!j)
+        return pm_stub_find(s, id)->time_us;
+    struct ref r = place == SLOT_REGION
+                       ? pm_ref_of(j, first_page(j, &j->ready_regions, has_regions), PM_TASK_SLOT_PAGE)
+                       : first_task(s, j, place, door);
+    return r.page ? r.page->ready_us : j->ready_us;
+}
+
+int64_t pm_queue_oldest_us(struct pm_sched *s, uint32_t queue, unsigned door)
 {
     struct queue *q = s->queues[queue];
-    struct lane *lane = lane_of(q, r->job->client);
-    uint32_t at;
-    unsigned place, door;
-    where(r, &at, &place, &door);
-    q->clock = lane->served > q->clock ? lane->served : q->clock;
-    lane->served += cost;
-    q->served_us[r->job->submit.priority] = s->now_us;
-    r->job->place[place].since_us[door] = s->now_us;
+    unsigned place = place_of_queue(queue);
+    int64_t oldest = INT64_MAX;
+    for (size_t i = 0; i < q->lane_count && q->ready[door]; i++)
+        for (unsigned level = 0; level < PM_SCHED_LEVELS; level++) {
+            uint64_t id = lane_head(s, q, &q->lanes[i], level, door, place);
+            int64_t since = id ? head_since(s, id, place, door) : INT64_MAX;
+            oldest = since < oldest ? since : oldest;
+        }
+    for (size_t i = QUEUE_REGION; i < s->queue_count && queue == QUEUE_LAYOUT && door == 1; i++)
+        for (size_t k = 0; k < s->queues[i]->parked_count; k++) {
+            const struct job *j = pm_sched_find(s, s->queues[i]->parked[k]);
+            if (!j || !j->place[place].ready[1] || j->place[place].is_queued[1])
+                continue;
+            int64_t since = head_since(s, j->id, place, door);
+            oldest = since < oldest ? since : oldest;
+        }
+    return oldest;
 }
 
 bool pm_queue_has(const struct pm_sched *s, uint32_t queue)

@@ -92,9 +92,10 @@ static void remember_tries(struct pm_sched *s, const struct ref *r)
 void pm_page_begin_regions(struct pm_sched *s, struct job *j, struct page *p)
 {
     p->stage = PM_STAGE_REGIONS;
+    j->pages_laid++;
     s->sheet_bytes += p->sheet_bytes;
     s->queues[j->region_queue]->pages++;
-    p->cursor = p->region_count;
+    pm_page_order(p);
     p->regions_open = p->regions_wanted = p->regions_failed = p->regions_ready = 0;
     for (uint32_t i = 0; i < p->region_count; i++) {
         struct region *r = &p->regions[i];
@@ -144,7 +145,9 @@ void pm_job_check(struct pm_sched *s, struct pm_now now, struct job *j)
 static void drop_regions(struct page *p)
 {
     free(p->regions);
+    free(p->order);
     p->regions = NULL;
+    p->order = NULL;
     p->region_count = 0;
 }
 
@@ -160,6 +163,7 @@ static void page_failed(struct pm_sched *s, struct pm_now now, struct job *j, st
         pm_page_stop(s, j, p, "failed");
     }
     if (p->stage != PM_STAGE_LAYOUT) { /* its regions no longer count: the page as a whole failed */
+        j->pages_laid--;
         uint32_t open = p->stage == PM_STAGE_REGIONS ? p->regions_open : 0;
         j->regions -= p->regions_wanted;
         j->regions_failed -= p->regions_failed;
@@ -307,7 +311,8 @@ static void try_again(struct pm_sched *s, struct pm_now now, const struct ref *r
         return;
     }
     t->state = TASK_WAIT;
-    pm_timer_add(s, now.us + back_off_us(s, f->why, is_kill ? t->kills + t->fails + 1u : t->fails), r->task);
+    pm_timer_add(&s->timers, now.us + back_off_us(s, f->why, is_kill ? t->kills + t->fails + 1u : t->fails),
+                 r->task);
 }
 
 void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f)
@@ -318,7 +323,7 @@ void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, co
     if (f->code == PM_ENOSPC && f->why == FAIL_RESOURCES && s->is_disk_full) {
         t->state = TASK_WAIT; /* not its fault, nor for ever */
         t->needs_disk = true;
-        pm_timer_add(s, now.us + back_off_us(s, f->why, 1), r->task);
+        pm_timer_add(&s->timers, now.us + back_off_us(s, f->why, 1), r->task);
         return;
     }
     write_down(s, now, r, f);
@@ -342,8 +347,7 @@ void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, co
 
 /* ---- results ---- */
 
-static int open_done(struct pm_sched *s, struct pm_now now, struct job *j, const struct pm_msg_result *m,
-                     struct pm_error *err)
+static int open_done(struct pm_sched *s, struct job *j, const struct pm_msg_result *m, struct pm_error *err)
 {
     if (!m->page_count || m->page_count > PM_TASK_MAX_PAGE)
         return pm_fail(err, PM_EPROTO, "open said %u pages", m->page_count);
@@ -367,7 +371,6 @@ static int open_done(struct pm_sched *s, struct pm_now now, struct job *j, const
         pm_task_ready(s, &r);
     }
     pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
-    (void)now;
     return 0;
 }
 
@@ -497,11 +500,33 @@ static int document_assembled(struct pm_sched *s, struct pm_now now, struct job 
     return 0;
 }
 
-static void learn_speed(struct pm_sched *s, const struct ref *r, uint32_t cost, uint64_t run_us)
+#define MEMORY 0.98 /* of speeds: what was fifty results ago counts a third */
+
+static void remember(double *us, double *cost, double more_us, double more_cost)
 {
-    double *speed = &s->us_per_cost[r->kind - 1];
-    double seen = (double)run_us / cost;
-    *speed = *speed > 0 ? *speed + 0.1 * (seen - *speed) : seen;
+    *us = *us * MEMORY + more_us;
+    *cost = *cost * MEMORY + more_cost;
+}
+
+/* What a result says of speed, and of what its client really had. The time of a region that shared its worker
+ * with others is known only when the worker tells its phases; otherwise its cost stands for it. */
+static void learn(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct lease *l,
+                  size_t others, const struct pm_msg_result *m)
+{
+    struct speed *speed = pm_queue_speed(s, r);
+    double age_us = (double)(now.us - l->sent_us), work_us = 0;
+    for (uint32_t i = 0; i < m->phase_count; i++)
+        work_us += (double)m->phases[i].us;
+    bool is_measured = work_us > 0 || (m->run_us && (r->kind != PM_KIND_REGION || !others));
+    if (work_us <= 0)
+        work_us = (double)m->run_us / (r->kind == PM_KIND_REGION ? (double)others + 1 : 1);
+    work_us = work_us < age_us ? work_us : age_us;
+    if (age_us <= 0 || work_us <= 0 || !l->cost)
+        return;
+    remember(&speed->run_us, &speed->run_cost, age_us, l->cost);
+    remember(&speed->work_us, &speed->work_cost, work_us, l->cost);
+    if (is_measured)
+        pm_queue_correct(s, r, work_us - l->work_us);
 }
 
 int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_msg_result *m,
@@ -516,7 +541,7 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         return pm_fail(err, PM_EGONE, "attempt %u of task %llx is not the current one", m->attempt,
                        (unsigned long long)m->task);
     }
-    uint32_t cost = l->cost;
+    const struct lease ended = *l;
     struct failure failure = {.attempt = l->attempt, .peer = pm_peer_find(s, peer)};
     pm_lease_end(s, l);
     if (m->error_code && *m->error_code) {
@@ -526,10 +551,11 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         pm_task_fail(s, now, &r, &failure);
         return 0;
     }
+    learn(s, now, &r, &ended, failure.peer ? failure.peer->lease_count : 0, m);
     int rc = 0;
     switch (r.kind) {
     case PM_KIND_OPEN:
-        rc = open_done(s, now, r.job, m, err);
+        rc = open_done(s, r.job, m, err);
         break;
     case PM_KIND_PAGE:
         rc = m->is_known ? page_known(s, now, &r, m, err) : page_laid(s, now, &r, m, err);
@@ -556,6 +582,6 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
     }
     s->stats.kinds[r.kind - 1].done++;
     s->queues[r.job->region_queue]->regions_done += r.kind == PM_KIND_REGION;
-    learn_speed(s, &r, cost, m->run_us);
+    pm_job_moved(r.job, now);
     return 0;
 }

@@ -7,54 +7,33 @@
 
 #include "broker/sched_internal.h"
 
-#define DEFAULT_READER "fast"
-#define QUEUES_MOST    64 /* readers that jobs name before any worker has come to say which there are */
+#define QUEUES_MOST 64 /* readers that jobs name before any worker has come to say which there are */
 
 struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
 {
     struct pm_sched *s = pm_xalloc(sizeof *s);
     s->config = *config;
     struct pm_sched_config *c = &s->config;
-    c->max_jobs = c->max_jobs ? c->max_jobs : 100000;
+    c->max_jobs = c->max_jobs ? c->max_jobs : 2000000;
     c->pixel_budget_bytes = c->pixel_budget_bytes ? c->pixel_budget_bytes : (uint64_t)512 << 20;
     c->max_attempts = c->max_attempts ? c->max_attempts : 5;
     c->max_crashes = c->max_crashes ? c->max_crashes : 2;
     c->stall_us = c->stall_us ? c->stall_us : 5000000;
     c->age_us = c->age_us ? c->age_us : 10000000;
+    c->readers_us = c->readers_us ? c->readers_us : 10000000;
+    c->awake_jobs = c->awake_jobs ? c->awake_jobs : 4096;
     s->next_job = c->first_job ? c->first_job : 1;
     s->oldest_job = s->next_job;
     s->random = c->seed * 2 + 1;
     s->next_peer = 1;
     s->bytes_per_pixel = 1.0;
+    s->due_us = INT64_MAX;
     for (int i = 0; i < 2; i++) { /* the two fixed queues: layout and collect */
         PM_GROW(s->queues, s->queue_count, s->queue_capacity);
         s->queues[s->queue_count] = pm_xalloc(sizeof **s->queues);
         s->queues[s->queue_count++]->reader = pm_xstrdup("");
     }
     return s;
-}
-
-static void free_pages(struct pm_sched *s, struct job *j)
-{
-    for (uint32_t i = 0; i < j->page_count; i++) {
-        pm_page_forget_sheet(s, j, &j->pages[i]);
-        free(j->pages[i].regions);
-    }
-    free(j->pages);
-    j->pages = NULL;
-    j->page_count = 0;
-    pm_heap_free(&j->ready_pages);
-    pm_heap_free(&j->ready_regions);
-    pm_heap_free(&j->ready_assemble);
-}
-
-static void free_job(struct pm_sched *s, struct job *j)
-{
-    free_pages(s, j);
-    free(j->strings);
-    free(j->error_code);
-    free(j->error_text);
-    free(j);
 }
 
 void pm_sched_free(struct pm_sched **sched)
@@ -68,10 +47,7 @@ void pm_sched_free(struct pm_sched **sched)
     while (pm_map_next(&s->leases, &cursor, &key, &value))
         free(value);
     pm_map_free(&s->leases);
-    for (cursor = 0; pm_map_next(&s->jobs, &cursor, &key, &value);)
-        free_job(s, value);
-    pm_map_free(&s->jobs);
-    pm_strmap_free(&s->by_key);
+    pm_store_free(s);
     for (size_t i = 0; i < s->peer_count; i++) {
         free(s->peers[i]->queues);
         free(s->peers[i]->leases);
@@ -83,19 +59,22 @@ void pm_sched_free(struct pm_sched **sched)
     for (size_t i = 0; i < s->queue_count; i++) {
         struct queue *q = s->queues[i];
         for (size_t k = 0; k < q->lane_count; k++) {
-            free(q->lanes[k].client);
             for (unsigned level = 0; level < PM_SCHED_LEVELS; level++) {
                 pm_heap_free(&q->lanes[k].jobs[level][0]);
                 pm_heap_free(&q->lanes[k].jobs[level][1]);
             }
         }
         free(q->lanes);
+        free(q->parked);
         free(q->reader);
         free(q);
     }
     free(s->queues);
-    free(s->timers);
-    free(s->expiry);
+    free(s->timers.items);
+    free(s->deadlines.items);
+    free(s->candidates);
+    free(s->expiry.ids);
+    free(s->unsure.ids);
     pm_actions_free(&s->actions);
     free(s);
     *sched = NULL;
@@ -107,11 +86,6 @@ struct pm_actions *pm_sched_actions(struct pm_sched *s)
 }
 
 /* ---- finding ---- */
-
-struct job *pm_sched_find(const struct pm_sched *s, uint64_t id)
-{
-    return pm_map_get(&s->jobs, id);
-}
 
 struct page *pm_job_page(const struct job *j, uint32_t number)
 {
@@ -159,12 +133,19 @@ bool pm_sched_ref(const struct pm_sched *s, uint64_t task, struct ref *out)
     return true;
 }
 
+static struct pm_action *add_event(struct pm_sched *s, uint64_t job, enum pm_event_kind kind)
+{
+    struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_EVENT);
+    a->job = job;
+    a->event = kind;
+    a->blob = a->text = "";
+    return a;
+}
+
 void pm_sched_event(struct pm_sched *s, const struct job *j, enum pm_event_kind kind, const struct page *p,
                     uint32_t region, const char *blob, const char *text)
 {
-    struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_EVENT);
-    a->job = j->id;
-    a->event = kind;
+    struct pm_action *a = add_event(s, j->id, kind);
     a->page = p ? p->page : 0;
     a->region = region;
     a->blob = pm_actions_text(&s->actions, blob);
@@ -173,78 +154,6 @@ void pm_sched_event(struct pm_sched *s, const struct job *j, enum pm_event_kind 
 
 /* ---- making jobs ---- */
 
-/* Every string of a submit, in one block: jobs are many. */
-static void copy_submit(struct job *j, const char *client, const struct pm_msg_submit *m)
-{
-    j->submit = *m;
-    struct pm_options *o = &j->submit.options;
-    if (!o->reader || !*o->reader)
-        o->reader = DEFAULT_READER;
-    const char **texts[] = {&j->submit.key, &j->submit.name, &j->submit.source, &j->submit.batch,
-                            &o->pages,      &o->password,    &o->reader,        &o->formats,
-                            &o->drop,       &o->stem,        &o->whole,         &client};
-    const size_t count = sizeof texts / sizeof *texts;
-    size_t bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!*texts[i])
-            *texts[i] = "";
-        bytes += strlen(*texts[i]) + 1;
-    }
-    char *at = j->strings = pm_xalloc(bytes);
-    for (size_t i = 0; i < count; i++) {
-        size_t size = strlen(*texts[i]) + 1;
-        memcpy(at, *texts[i], size);
-        *texts[i] = at;
-        at += size;
-    }
-    j->client = client;
-    j->stem = o->stem;
-    if (j->submit.priority >= PM_SCHED_LEVELS)
-        j->submit.priority = PM_SCHED_LEVELS - 1;
-}
-
-static char *key_of(const struct job *j)
-{
-    return pm_xprintf("%s\x1f%s", j->client, j->submit.key);
-}
-
-static struct job *add_job(struct pm_sched *s, uint64_t id, const char *client, const struct pm_msg_submit *m)
-{
-    struct job *j = pm_xalloc(sizeof *j);
-    j->id = id;
-    copy_submit(j, client, m);
-    j->region_queue = pm_queue_of_reader(s, j->submit.options.reader);
-    pm_map_put(&s->jobs, id, j);
-    if (*j->submit.key) {
-        char *key = key_of(j);
-        pm_strmap_put(&s->by_key, key, j);
-        free(key);
-    }
-    if (id >= s->next_job)
-        s->next_job = id + 1;
-    if (id < s->oldest_job)
-        s->oldest_job = id;
-    return j;
-}
-
-static void set_state(struct pm_sched *s, struct job *j, uint32_t state)
-{
-    if (j->state)
-        s->stats.jobs[j->state]--;
-    j->state = state;
-    s->stats.jobs[state]++;
-}
-
-uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key)
-{
-    if (!key || !*key)
-        return 0;
-    char *full = pm_xprintf("%s\x1f%s", client, key);
-    const struct job *known = pm_strmap_get(&s->by_key, full);
-    free(full);
-    return known ? known->id : 0;
-}
-
 const char *pm_sched_default_reader(const struct pm_sched *s)
 {
     const char *only = NULL;
@@ -252,17 +161,25 @@ const char *pm_sched_default_reader(const struct pm_sched *s)
         const struct queue *q = s->queues[i];
         if (!q->was_served)
             continue;
-        if (only || !strcmp(q->reader, DEFAULT_READER))
-            return DEFAULT_READER;
+        if (only || !strcmp(q->reader, PM_DEFAULT_READER))
+            return PM_DEFAULT_READER;
         only = q->reader;
     }
-    return only ? only : DEFAULT_READER;
+    return only ? only : PM_DEFAULT_READER;
+}
+
+static size_t list_readers(const struct pm_sched *s, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = QUEUE_REGION; i < s->queue_count; i++)
+        if (s->queues[i]->was_served && used < size - 1)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", s->queues[i]->reader);
+    return used;
 }
 
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err)
 {
     char known[200] = "";
-    size_t used = 0;
     bool is_queued = false;
     for (size_t i = QUEUE_REGION; i < s->queue_count; i++) {
         const struct queue *q = s->queues[i];
@@ -270,10 +187,8 @@ int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct p
         if (is_it && q->was_served)
             return 0;
         is_queued |= is_it;
-        if (q->was_served && used < sizeof known - 1)
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", q->reader);
     }
-    if (used)
+    if (list_readers(s, known, sizeof known))
         return pm_fail(err, PM_EUNSUPPORTED, "no worker here reads with \"%.64s\"; there are: %s", reader,
                        known);
     if (!is_queued && s->queue_count >= QUEUES_MOST)
@@ -281,6 +196,79 @@ int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct p
                        s->queue_count - QUEUE_REGION);
     return 0;
 }
+
+static void finish_any(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,
+                       const char *code, const char *text);
+
+/* ---- deadlines ---- */
+
+/* Counted from when the job was accepted, or begun again. Afterwards by the monotonic clock: setting the
+ * wall clock neither ends jobs nor keeps them. */
+static void set_deadline(struct pm_sched *s, struct pm_now now, uint64_t id, uint32_t seconds,
+                         int64_t from_wall_us)
+{
+    if (!seconds)
+        return;
+    int64_t left = from_wall_us + (int64_t)seconds * 1000000 - now.wall_us;
+    pm_timer_add(&s->deadlines, now.us + (left > 0 ? left : 0), id << 32 | pm_stub_find(s, id)->generation);
+}
+
+static void end_late_jobs(struct pm_sched *s, struct pm_now now)
+{
+    while (s->deadlines.count && s->deadlines.items[0].when <= now.us) {
+        uint64_t task = pm_timer_pop(&s->deadlines), id = task >> 32;
+        const struct stub *stub = pm_stub_find(s, id);
+        if (!stub || stub->state > PM_JOB_RUNNING || stub->generation != (uint32_t)task)
+            continue; /* it has ended, perhaps begun again */
+        char text[80];
+        struct pm_error err;
+        const struct job *j = pm_job_wake(s, id, &err);
+        if (j)
+            snprintf(text, sizeof text, "it did not end within %u s", j->submit.deadline_s);
+        else
+            snprintf(text, sizeof text, "it did not end within its time");
+        s->stats.late_jobs++;
+        finish_any(s, now, id, PM_JOB_FAILED, pm_err_name(PM_ETIMEOUT), text);
+    }
+}
+
+/* ---- readers that do not come ---- */
+
+/* In the first seconds any reader may still come. When others have and it has not, nobody will read these. */
+static void end_unreadable_jobs(struct pm_sched *s, struct pm_now now)
+{
+    char known[200] = "", text[400];
+    if (s->unsure.first == s->unsure.count || now.us < s->readers_until_us ||
+        !list_readers(s, known, sizeof known))
+        return;
+    while (s->unsure.first < s->unsure.count) {
+        uint64_t id = s->unsure.ids[s->unsure.first++];
+        const struct stub *stub = pm_stub_find(s, id);
+        if (!stub || stub->state > PM_JOB_RUNNING || s->queues[stub->region_queue]->was_served)
+            continue;
+        snprintf(text, sizeof text, "no worker here reads with \"%.64s\"; there are: %s",
+                 s->queues[stub->region_queue]->reader, known);
+        finish_any(s, now, id, PM_JOB_FAILED, pm_err_name(PM_EUNSUPPORTED), text);
+    }
+}
+
+void pm_jobs_tick(struct pm_sched *s, struct pm_now now)
+{
+    if (!s->readers_until_us)
+        s->readers_until_us = now.us + s->config.readers_us;
+    end_late_jobs(s, now);
+    end_unreadable_jobs(s, now);
+}
+
+int64_t pm_jobs_next_us(const struct pm_sched *s)
+{
+    int64_t next = s->deadlines.count ? s->deadlines.items[0].when : INT64_MAX;
+    if (s->unsure.first < s->unsure.count && s->readers_until_us > s->now_us && s->readers_until_us < next)
+        next = s->readers_until_us;
+    return next;
+}
+
+/* ---- submit ---- */
 
 int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, const struct pm_msg_submit *m,
                     uint64_t *job_out, bool *duplicate_out, struct pm_error *err)
@@ -299,9 +287,14 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, c
                        (unsigned long long)live);
     if (s->next_job > PM_TASK_MAX_JOB)
         return pm_fail(err, PM_ELIMIT, "job numbers are used up; start with a fresh state directory");
-    struct job *j = add_job(s, s->next_job, client, m);
-    j->created_wall_us = now.wall_us;
-    set_state(s, j, PM_JOB_QUEUED);
+    uint64_t id = s->next_job;
+    pm_stub_new(s, id, client, m, PM_JOB_QUEUED);
+    struct job *j = pm_job_body(s, id, m);
+    j->created_wall_us = j->deadline_from_us = now.wall_us;
+    pm_ids_push(&s->young, id);
+    set_deadline(s, now, id, m->deadline_s, now.wall_us);
+    if (!s->queues[j->region_queue]->was_served)
+        pm_ids_push(&s->unsure, id);
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_PUT, j->id);
     op->client = j->client;
     op->submit = &j->submit; /* lives as long as the job: a forget in the same turn is refused */
@@ -317,10 +310,48 @@ void pm_job_run(struct pm_sched *s, struct pm_now now, struct job *j)
 {
     if (j->state != PM_JOB_QUEUED)
         return;
-    set_state(s, j, PM_JOB_RUNNING);
+    pm_job_set_state(s, j->id, PM_JOB_RUNNING);
     j->started_wall_us = now.wall_us;
+    j->mark_us[0] = j->mark_us[1] = now.us;
+    j->mark_parts[0] = j->mark_parts[1] = pm_job_parts(j);
     pm_actions_op(&s->actions, PM_OP_JOB_RUN, j->id)->wall_us = now.wall_us;
     pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
+}
+
+/* ---- how far a job is ---- */
+
+#define MARK_US 10000000
+
+/* Pages' worth of work that is done: whole pages, and of those in hand the part of their regions. */
+double pm_job_parts(const struct job *j)
+{
+    double ended = (double)j->pages_done + j->pages_failed, laid = j->pages_laid;
+    uint32_t regions = j->regions_done + j->regions_failed;
+    if (laid <= ended || !j->regions || !regions)
+        return ended;
+    double parts = regions / (j->regions / laid);
+    return parts > ended ? parts : ended;
+}
+
+/* A part has ended: the present rate is that since ten to twenty seconds ago. */
+void pm_job_moved(struct job *j, struct pm_now now)
+{
+    if (now.us - j->mark_us[1] < MARK_US)
+        return;
+    j->mark_us[0] = j->mark_us[1];
+    j->mark_parts[0] = j->mark_parts[1];
+    j->mark_us[1] = now.us;
+    j->mark_parts[1] = pm_job_parts(j);
+}
+
+uint64_t pm_job_eta_us(const struct job *j, int64_t now_us)
+{
+    double parts = pm_job_parts(j), moved = parts - j->mark_parts[0], left = j->pages_total - parts;
+    double us = (double)(now_us - j->mark_us[0]);
+    if (j->state != PM_JOB_RUNNING || !j->pages_total || moved <= 0 || us <= 0)
+        return 0;
+    us = (left > 0 ? left : 0) * us / moved;
+    return us < 1 ? 1 : us > 1e15 ? (uint64_t)1e15 : (uint64_t)us;
 }
 
 /* ---- ending jobs ---- */
@@ -361,15 +392,10 @@ void pm_page_stop(struct pm_sched *s, struct job *j, struct page *p, const char 
     }
 }
 
-static void remember_end(struct pm_sched *s, uint64_t job)
+static void remember_end(struct pm_sched *s, uint64_t job, int64_t wall_us)
 {
-    if (s->expiry_first > 1024 && s->expiry_first * 2 > s->expiry_count) {
-        s->expiry_count -= s->expiry_first;
-        memmove(s->expiry, s->expiry + s->expiry_first, s->expiry_count * sizeof *s->expiry);
-        s->expiry_first = 0;
-    }
-    PM_GROW(s->expiry, s->expiry_count, s->expiry_capacity);
-    s->expiry[s->expiry_count++] = job;
+    pm_stub_find(s, job)->time_us = wall_us;
+    pm_ids_push(&s->expiry, job);
 }
 
 static void set_error(struct job *j, const char *code, const char *text)
@@ -378,15 +404,6 @@ static void set_error(struct job *j, const char *code, const char *text)
     free(j->error_text);
     j->error_code = code && *code ? pm_xstrdup(code) : NULL;
     j->error_text = text && *text ? pm_xstrdup(text) : NULL;
-}
-
-static void drop_key(struct pm_sched *s, struct job *j)
-{
-    char *key = key_of(j);
-    if (pm_strmap_get(&s->by_key, key) == j)
-        pm_strmap_remove(&s->by_key, key);
-    free(key);
-    j->submit.key = "";
 }
 
 void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm_job_state state,
@@ -400,11 +417,13 @@ void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm
     for (uint32_t i = 0; i < j->page_count; i++)
         if (j->pages[i].stage == PM_STAGE_LAYOUT || j->pages[i].stage == PM_STAGE_REGIONS)
             pm_page_stop(s, j, &j->pages[i], reason);
-    free_pages(s, j);
-    set_state(s, j, state);
+    pm_job_free_pages(s, j);
+    pm_job_set_state(s, j->id, state);
     set_error(j, code, text);
     j->finished_wall_us = now.wall_us;
-    remember_end(s, j->id);
+    j->stub->has_failures = j->pages_failed || j->regions_failed;
+    remember_end(s, j->id, now.wall_us);
+    pm_ids_push(&s->resting, j->id);
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_FINISH, j->id);
     op->state = state;
     op->code = pm_actions_text(&s->actions, code);
@@ -413,7 +432,7 @@ void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm
     op->drops_key =
         *j->submit.key == PM_SCHED_OWN_KEY && (state != PM_JOB_DONE || j->pages_failed || j->regions_failed);
     if (op->drops_key)
-        drop_key(s, j);
+        pm_job_drop_key(s, j->id);
     const uint32_t counts[7] = {j->pages_total,  j->pages_done,     j->pages_failed, j->regions,
                                 j->regions_done, j->regions_failed, j->retries};
     memcpy(op->counts, counts, sizeof counts);
@@ -425,50 +444,72 @@ void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm
     pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
 }
 
+void pm_stub_finish(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,
+                    const char *code, const char *text)
+{
+    pm_queue_unsleeper(s);
+    pm_job_set_state(s, id, state);
+    remember_end(s, id, now.wall_us);
+    struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_FINISH, id);
+    op->state = state;
+    op->code = pm_actions_text(&s->actions, code);
+    op->text = pm_actions_text(&s->actions, text);
+    op->wall_us = now.wall_us;
+    op->drops_key = pm_stub_find(s, id)->has_own_key;
+    if (op->drops_key)
+        pm_job_drop_key(s, id);
+    add_event(s, id, PM_EVENT_STATE);
+}
+
+static void finish_any(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,
+                       const char *code, const char *text)
+{
+    struct job *j = pm_sched_find(s, id);
+    if (j)
+        pm_job_finish(s, now, j, state, code, text, NULL);
+    else
+        pm_stub_finish(s, now, id, state, code, text);
+}
+
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t id, struct pm_error *err)
 {
     s->now_us = now.us;
-    struct job *j = pm_sched_find(s, id);
-    if (!j)
+    uint32_t state = pm_sched_state(s, id);
+    if (!state)
         return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)id);
-    if (j->state == PM_JOB_CANCELLED)
+    if (state == PM_JOB_CANCELLED)
         return 0; /* asked twice: the first answer was lost */
-    if (j->state > PM_JOB_RUNNING)
+    if (state > PM_JOB_RUNNING)
         return pm_fail(err, PM_EINVAL, "job %llu has already ended (%s)", (unsigned long long)id,
-                       pm_job_state_name(j->state));
-    pm_job_finish(s, now, j, PM_JOB_CANCELLED, "cancelled", "cancelled on request", NULL);
+                       pm_job_state_name(state));
+    finish_any(s, now, id, PM_JOB_CANCELLED, "cancelled", "cancelled on request");
     return 0;
 }
 
 int pm_sched_forget(struct pm_sched *s, uint64_t id, struct pm_error *err)
 {
-    struct job *j = pm_sched_find(s, id);
-    if (!j)
+    uint32_t state = pm_sched_state(s, id);
+    if (!state)
         return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)id);
-    if (j->state <= PM_JOB_RUNNING)
+    if (state <= PM_JOB_RUNNING)
         return pm_fail(err, PM_EBUSY, "job %llu is still %s; cancel it first", (unsigned long long)id,
-                       pm_job_state_name(j->state));
+                       pm_job_state_name(state));
     for (size_t i = 0; i < s->actions.op_count; i++)
         if (s->actions.ops[i].job == id) /* its rows are written this turn and point into it */
             return pm_fail(err, PM_EBUSY, "job %llu ended just now; ask again", (unsigned long long)id);
     pm_actions_op(&s->actions, PM_OP_JOB_DROP, id);
-    if (*j->submit.key)
-        drop_key(s, j);
-    s->stats.jobs[j->state]--;
-    pm_map_remove(&s->jobs, id);
-    free_job(s, j);
-    while (s->oldest_job < s->next_job && !pm_sched_find(s, s->oldest_job))
-        s->oldest_job++;
+    pm_job_forget(s, id);
     return 0;
 }
 
 uint64_t pm_sched_expired(struct pm_sched *s, int64_t wall_us)
 {
-    while (s->expiry_first < s->expiry_count) {
-        const struct job *j = pm_sched_find(s, s->expiry[s->expiry_first]);
-        if (j && j->state > PM_JOB_RUNNING)
-            return j->finished_wall_us <= wall_us ? j->id : 0;
-        s->expiry_first++; /* forgotten, or running again */
+    for (; s->expiry.first < s->expiry.count; s->expiry.first++) {
+        uint64_t id = s->expiry.ids[s->expiry.first];
+        const struct stub *stub = pm_stub_find(s, id);
+        if (stub && stub->state > PM_JOB_RUNNING)
+            return stub->time_us <= wall_us ? id : 0;
+        /* forgotten, or running again */
     }
     return 0;
 }
@@ -487,7 +528,7 @@ static void build_pages(struct job *j, const struct pm_job_image *image)
     j->pages = image->page_count ? pm_xalloc(image->page_count * sizeof *j->pages) : NULL;
     j->pages_total = image->page_count;
     j->pages_open = image->page_count;
-    j->pages_done = j->pages_failed = j->regions = j->regions_done = j->regions_failed = 0;
+    j->pages_laid = j->pages_done = j->pages_failed = j->regions = j->regions_done = j->regions_failed = 0;
     for (uint32_t i = 0; i < image->page_count; i++) {
         const struct pm_page_image *from = &image->pages[i];
         j->pages[i] = (struct page){.page = from->page,
@@ -512,6 +553,7 @@ static void take_ended_page(struct job *j, struct page *p, const struct pm_page_
         return;
     }
     j->pages_done++;
+    j->pages_laid++;
     j->regions += image->regions;
     j->regions_done += image->regions - image->regions_failed;
     j->regions_failed += image->regions_failed;
@@ -541,18 +583,32 @@ int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_
                      struct pm_error *err)
 {
     s->now_us = now.us;
-    if (image->job == 0 || image->job > PM_TASK_MAX_JOB || pm_sched_find(s, image->job) ||
+    if (image->job == 0 || image->job > PM_TASK_MAX_JOB || pm_stub_find(s, image->job) ||
         image->info.state < PM_JOB_QUEUED || image->info.state > PM_JOB_CANCELLED)
         return pm_fail(err, PM_EFORMAT, "journal: job %llu is damaged", (unsigned long long)image->job);
-    struct job *j = add_job(s, image->job, image->info.client, &image->submit);
     const struct pm_job_info *info = &image->info;
-    j->generation = image->generation;
+    struct stub *stub = pm_stub_new(s, image->job, info->client, &image->submit, info->state);
+    stub->generation = image->generation;
+    bool has_ended = info->state > PM_JOB_RUNNING;
+    stub->has_failures = has_ended && (info->pages_failed || info->regions_failed);
+    if (has_ended)
+        remember_end(s, image->job, info->finished_wall_us);
+    else
+        set_deadline(s, now, image->job, image->submit.deadline_s,
+                     image->generation ? now.wall_us : info->created_wall_us);
+    if (pm_stub_may_sleep(s) &&
+        (has_ended || (info->state == PM_JOB_QUEUED && !image->is_open && !image->tries_count))) {
+        if (!has_ended)
+            pm_queue_sleeper(s, image->job, stub);
+        return 0;
+    }
+    struct job *j = pm_job_body(s, image->job, &image->submit);
     j->created_wall_us = info->created_wall_us;
+    j->deadline_from_us = image->generation ? now.wall_us : info->created_wall_us;
     j->started_wall_us = info->started_wall_us;
     j->finished_wall_us = info->finished_wall_us;
     j->retries = info->retries;
-    set_state(s, j, info->state);
-    if (info->state > PM_JOB_RUNNING) {
+    if (has_ended) {
         set_error(j, info->error_code, info->error_text);
         j->is_open = image->is_open;
         j->pages_total = info->pages;
@@ -561,7 +617,6 @@ int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_
         j->regions = info->regions;
         j->regions_done = info->regions_done;
         j->regions_failed = info->regions_failed;
-        remember_end(s, j->id);
         return 0;
     }
     if (info->state == PM_JOB_RUNNING && s->config.adopt_us)
@@ -617,6 +672,7 @@ void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p)
     if (p->stage == PM_STAGE_DONE)
         j->pages_done--;
     if (p->stage == PM_STAGE_REGIONS || p->stage == PM_STAGE_DONE) {
+        j->pages_laid--;
         uint32_t open = p->stage == PM_STAGE_REGIONS ? p->regions_open : 0;
         j->regions -= p->regions_wanted;
         j->regions_failed -= p->regions_failed;
@@ -624,6 +680,7 @@ void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p)
     }
     pm_page_forget_sheet(s, j, p);
     free(p->regions);
+    free(p->order);
     *p = (struct page){.page = p->page,
                        .width = p->width,
                        .height = p->height,
@@ -639,34 +696,45 @@ void pm_page_reset(struct pm_sched *s, struct job *j, struct page *p)
 
 enum pm_retry_need pm_sched_retry_need(const struct pm_sched *s, uint64_t id)
 {
-    const struct job *j = pm_sched_find(s, id);
-    if (!j)
+    const struct stub *stub = pm_stub_find(s, id);
+    if (!stub)
         return PM_RETRY_REFUSED;
-    bool is_whole = j->state == PM_JOB_DONE && !j->pages_failed && !j->regions_failed;
-    if (j->state > PM_JOB_RUNNING && !is_whole)
+    bool is_whole = stub->state == PM_JOB_DONE && !stub->has_failures;
+    if (stub->state > PM_JOB_RUNNING && !is_whole)
         return PM_RETRY_NEEDED;
-    return j->generation ? PM_RETRY_UNDER_WAY : PM_RETRY_REFUSED;
+    return stub->generation ? PM_RETRY_UNDER_WAY : PM_RETRY_REFUSED;
 }
 
 int pm_sched_retry(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,
                    struct pm_error *err)
 {
     s->now_us = now.us;
-    struct job *j = pm_sched_find(s, image->job);
-    if (!j)
+    uint32_t state = pm_sched_state(s, image->job);
+    if (!state)
         return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)image->job);
-    if (j->state <= PM_JOB_RUNNING)
-        return pm_fail(err, PM_EBUSY, "job %llu is still %s", (unsigned long long)j->id,
-                       pm_job_state_name(j->state));
-    if (j->state == PM_JOB_DONE && !j->pages_failed && !j->regions_failed)
+    if (state <= PM_JOB_RUNNING)
+        return pm_fail(err, PM_EBUSY, "job %llu is still %s", (unsigned long long)image->job,
+                       pm_job_state_name(state));
+    if (pm_sched_retry_need(s, image->job) != PM_RETRY_NEEDED)
         return pm_fail(err, PM_EINVAL, "nothing failed in job %llu: there is nothing to retry",
-                       (unsigned long long)j->id);
+                       (unsigned long long)image->job);
     if (s->is_draining)
         return pm_fail(err, PM_EBUSY, "the broker is stopping and takes no new work");
-    set_state(s, j, PM_JOB_QUEUED);
+    struct job *j = pm_sched_find(s, image->job);
+    if (!j) {
+        j = pm_job_body(s, image->job, &image->submit);
+        j->created_wall_us = image->info.created_wall_us;
+        j->started_wall_us = image->info.started_wall_us;
+        j->retries = image->info.retries;
+    }
+    pm_job_set_state(s, j->id, PM_JOB_QUEUED);
+    pm_ids_push(&s->young, j->id);
     set_error(j, NULL, NULL);
     j->finished_wall_us = 0;
     j->generation = (j->generation + 1) & 0xffffff;
+    j->stub->generation = j->generation;
+    j->deadline_from_us = now.wall_us;
+    set_deadline(s, now, j->id, j->submit.deadline_s, now.wall_us);
     j->open = j->doc = (struct tries){0};
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_RETRY, j->id);
     op->generation = j->generation;
@@ -687,71 +755,6 @@ int pm_sched_retry(struct pm_sched *s, struct pm_now now, const struct pm_job_im
     }
     pm_sched_event(s, j, PM_EVENT_STATE, NULL, 0, NULL, NULL);
     return 0;
-}
-
-/* ---- telling ---- */
-
-static const char *or_empty(const char *text)
-{
-    return text ? text : "";
-}
-
-bool pm_sched_info(const struct pm_sched *s, uint64_t id, struct pm_job_info *out)
-{
-    const struct job *j = pm_sched_find(s, id);
-    if (!j)
-        return false;
-    bool has_error = j->state == PM_JOB_FAILED || j->state == PM_JOB_CANCELLED;
-    *out = (struct pm_job_info){.job = j->id,
-                                .name = j->submit.name,
-                                .client = j->client,
-                                .batch = j->submit.batch,
-                                .key = j->submit.key,
-                                .state = j->state,
-                                .priority = j->submit.priority,
-                                .pages = j->pages_total,
-                                .pages_done = j->pages_done,
-                                .pages_failed = j->pages_failed,
-                                .regions = j->regions,
-                                .regions_done = j->regions_done,
-                                .regions_failed = j->regions_failed,
-                                .retries = j->retries,
-                                .pages_known = j->pages_known,
-                                .created_wall_us = j->created_wall_us,
-                                .started_wall_us = j->started_wall_us,
-                                .finished_wall_us = j->finished_wall_us,
-                                .error_code = has_error ? or_empty(j->error_code) : "",
-                                .error_text = has_error ? or_empty(j->error_text) : "",
-                                .source_bytes = j->submit.source_bytes,
-                                .stem = j->stem,
-                                .reader = j->submit.options.reader};
-    return true;
-}
-
-bool pm_sched_list(const struct pm_sched *s, uint64_t *cursor, struct pm_job_info *out)
-{
-    uint64_t at = *cursor && *cursor <= s->next_job ? *cursor : s->next_job;
-    while (at > s->oldest_job) {
-        if (pm_sched_info(s, --at, out)) {
-            *cursor = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-void pm_sched_sheets(const struct pm_sched *s,
-                     void (*visit)(void *ctx, uint64_t job, uint32_t page, const char *sheet), void *ctx)
-{
-    size_t cursor = 0;
-    uint64_t id;
-    void *value;
-    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
-        const struct job *j = value;
-        for (uint32_t i = 0; i < j->page_count; i++)
-            if (j->pages[i].stage == PM_STAGE_REGIONS && j->pages[i].sheet)
-                visit(ctx, j->id, j->pages[i].page, j->pages[i].sheet);
-    }
 }
 
 void pm_sched_drain(struct pm_sched *s, bool is_draining)

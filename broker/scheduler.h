@@ -41,16 +41,23 @@ struct pm_now {
     int64_t wall_us; /* for people */
 };
 
+struct pm_job_image;
 struct pm_sched_config { /* 0: the default in brackets */
     uint64_t epoch, seed;
     uint64_t first_job;          /* number of the next job [1] */
-    uint32_t max_jobs;           /* unfinished ones [100000] */
+    uint32_t max_jobs;           /* unfinished ones [2000000] */
     uint64_t pixel_budget_bytes; /* [512 MiB] */
     uint32_t max_attempts;       /* [5] */
     uint32_t max_crashes;        /* [2] */
     int64_t stall_us;            /* no progress for this long, at least [5 s] */
     int64_t age_us;              /* [10 s] */
     int64_t adopt_us;            /* after a restart: how long peers may re-present leases [0] */
+    int64_t readers_us; /* how long after the start a job may wait for a reader nobody serves [10 s] */
+    /* Sleeping jobs: `load` reads a job back that was written (its row; no pages needed). What it fills in
+     * must live until the caller's turn ends. NULL: all jobs stay in memory whole. */
+    int (*load)(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err);
+    void *load_ctx;
+    uint32_t awake_jobs; /* kept in memory whole, beside those at work [4096] */
 };
 
 struct pm_sched;
@@ -126,10 +133,25 @@ enum pm_retry_need pm_sched_retry_need(const struct pm_sched *s, uint64_t job);
 int pm_sched_retry(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,
                    struct pm_error *err);
 int pm_sched_forget(struct pm_sched *s, uint64_t job, struct pm_error *err);
-/* Borrowed strings; false when there is no such job. errors are left empty. */
+/* Borrowed strings, good for this turn; false when there is no such job. errors are left empty. A sleeping
+ * job is read back for it. */
 bool pm_sched_info(const struct pm_sched *s, uint64_t job, struct pm_job_info *out);
-/* Jobs from `*cursor` - 1 downwards (newest first; start with 0). False at the end. */
-bool pm_sched_list(const struct pm_sched *s, uint64_t *cursor, struct pm_job_info *out);
+/* Of pm_sched_info only this, and without reading anything back. enum pm_job_state; 0: no such job. */
+uint32_t pm_sched_state(const struct pm_sched *s, uint64_t job);
+const char *pm_sched_client(const struct pm_sched *s, uint64_t job); /* "" when there is no such job */
+bool pm_sched_in_batch(const struct pm_sched *s, uint64_t job, const char *batch);
+struct pm_sched_filter { /* 0, NULL, "": any */
+    uint32_t state;
+    bool is_live; /* queued or running */
+    const char *batch;
+    const char *client; /* NULL: any */
+};
+/* Jobs from `*cursor` - 1 downwards (newest first; start with 0). 0: at the end. */
+uint64_t pm_sched_next_job(const struct pm_sched *s, uint64_t *cursor, const struct pm_sched_filter *filter);
+bool pm_sched_list(const struct pm_sched *s, uint64_t *cursor, const struct pm_sched_filter *filter,
+                   struct pm_job_info *out);
+/* All that was decided so far is in the journal: jobs that need not be in memory may leave it. */
+void pm_sched_written(struct pm_sched *s);
 /* A finished job whose end lies before `wall_us`, oldest first; 0 when none. */
 uint64_t pm_sched_expired(struct pm_sched *s, int64_t wall_us);
 /* A page whose crop sheet, or whose assembled blob, is gone is laid out again. */
@@ -218,9 +240,9 @@ struct pm_sched_stats {
     uint64_t jobs[6]; /* by enum pm_job_state */
     uint64_t pages_done, regions_done, pixel_bytes;
     uint64_t fenced, adopted, quarantined, stalled, deadlines, crashes, lost_inputs, unsent, page_reruns;
-    uint64_t protocol_errors, kills;
+    uint64_t protocol_errors, kills, late_jobs;
 };
-void pm_sched_stats(const struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out);
+void pm_sched_stats(struct pm_sched *s, struct pm_now now, struct pm_sched_stats *out);
 /* sched_figures.c */
 struct pm_sched_peer_figures {
     uint32_t leases, room;  /* room: credit left */
@@ -239,7 +261,7 @@ struct pm_sched_reader_figures {
     struct pm_sched_kind_stats region;
 };
 /* Readers that workers have or jobs asked for, from index 0; false behind the last. */
-bool pm_sched_reader_figures(const struct pm_sched *s, struct pm_now now, size_t index,
+bool pm_sched_reader_figures(struct pm_sched *s, struct pm_now now, size_t index,
                              struct pm_sched_reader_figures *out);
 
 #endif

@@ -144,6 +144,15 @@ static int recover(struct pm_broker *b, struct pm_error *err)
     return pm_broker_commit(b, err);
 }
 
+static int load_job(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
+{
+    struct pm_broker *b = ctx;
+    int rc = pm_journal_job_row(b->journal, job, &b->arena, out, err);
+    if (rc)
+        pm_log(PM_LOG_ERROR, "cannot read a job back job=%llu: %s", (unsigned long long)job, err->text);
+    return rc;
+}
+
 static int try_journal(struct pm_broker *b, const char *path, struct pm_error *err)
 {
     int rc = pm_journal_open(path, NULL, &b->journal, err);
@@ -196,7 +205,9 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
                                 .max_jobs = c->max_jobs,
                                 .pixel_budget_bytes = c->pixel_budget_bytes,
                                 .stall_us = c->stall_us,
-                                .adopt_us = c->adopt_us};
+                                .adopt_us = c->adopt_us,
+                                .load = load_job,
+                                .load_ctx = b};
     b->sched = pm_sched_new(&s);
     b->refs = pm_refs_new();
     b->deaths = pm_deaths_new();

@@ -1,6 +1,4 @@
 /* CANCEL: a job, or all unfinished jobs of a batch. */
-#include <string.h>
-
 #include "broker/broker.h"
 
 int pm_verb_cancel(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
@@ -13,11 +11,10 @@ int pm_verb_cancel(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
             return rc;
         done.count = 1;
     } else {
-        uint64_t cursor = 0;
-        struct pm_job_info info;
-        while (pm_sched_list(b->sched, &cursor, &info))
-            if (info.state <= PM_JOB_RUNNING && !strcmp(info.batch, q->batch))
-                done.count += !pm_sched_cancel(b->sched, b->now, info.job, NULL);
+        const struct pm_sched_filter filter = {.is_live = true, .batch = q->batch};
+        uint64_t cursor = 0, job;
+        while ((job = pm_sched_next_job(b->sched, &cursor, &filter)))
+            done.count += !pm_sched_cancel(b->sched, b->now, job, NULL);
     }
     pm_log(PM_LOG_INFO, "cancelled jobs=%u job=%llu batch=%s", done.count, (unsigned long long)q->job,
            q->batch);

@@ -24,8 +24,7 @@ int pm_verb_watch(struct pm_broker *b, struct pm_conn *c, const struct pm_messag
 {
     const struct pm_msg_watch *q = m->record;
     struct pm_msg_done done = {.ref = q->ref};
-    struct pm_job_info info;
-    if (q->job && !pm_sched_info(b->sched, q->job, &info))
+    if (q->job && !pm_sched_state(b->sched, q->job))
         return pm_fail(err, PM_ENOTFOUND, "there is no job %llu", (unsigned long long)q->job);
     if (c->watch_count >= WATCH_MOST)
         return pm_fail(err, PM_ELIMIT, "more than %d watches on one connection", WATCH_MOST);
@@ -34,13 +33,11 @@ int pm_verb_watch(struct pm_broker *b, struct pm_conn *c, const struct pm_messag
         done.count = 1;
         pm_events_push(b, c, PM_EVENT_STATE, q->job, 0, 0, "", "");
     } else {
-        uint64_t cursor = 0;
-        while (pm_sched_list(b->sched, &cursor, &info)) {
-            bool is_live = info.state <= PM_JOB_RUNNING;
-            if (*q->batch ? strcmp(info.batch, q->batch) != 0 : !is_live)
-                continue;
+        const struct pm_sched_filter filter = {.is_live = !*q->batch, .batch = q->batch};
+        uint64_t cursor = 0, job;
+        while ((job = pm_sched_next_job(b->sched, &cursor, &filter))) {
             done.count++;
-            pm_events_push(b, c, PM_EVENT_STATE, info.job, 0, 0, "", "");
+            pm_events_push(b, c, PM_EVENT_STATE, job, 0, 0, "", "");
         }
     }
     pm_conn_send(b, c, PM_MSG_DONE, &done);

@@ -50,7 +50,7 @@ struct world {
     uint32_t news_count;
     struct pm_map known; /* task -> struct known */
     struct pm_map alive; /* accepted and not forgotten */
-    uint64_t submitted, accepted_results, fenced_results, restarts, adopted, quarantined;
+    uint64_t submitted, accepted_results, fenced_results, restarts, adopted, quarantined, loads;
     struct pm_arena arena;
     const char *trace;
 };
@@ -186,6 +186,7 @@ static void finish_turn(struct world *w)
         fail_msg("journal: %s", err.text); /* a doubled result is a constraint error */
     struct pm_actions now = *a;
     *a = (struct pm_actions){0};
+    pm_sched_written(w->sched);
     for (size_t i = 0; i < now.item_count; i++)
         deliver(w, &now.items[i]);
     pm_actions_free(&now);
@@ -337,14 +338,27 @@ static int restore(void *ctx, const struct pm_job_image *image, struct pm_error 
     return pm_sched_restore(w->sched, w->now, image, err);
 }
 
+/* Few jobs may stay awake: most of them sleep in the journal while they wait and after their end. */
+static int load(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
+{
+    struct world *w = ctx;
+    w->loads++;
+    return pm_journal_job_row(w->journal, job, &w->arena, out, err);
+}
+
 static void start_broker(struct world *w)
 {
     struct pm_error err;
     uint64_t next = 1;
     assert_int_equal(pm_journal_begin_epoch(w->journal, &w->epoch, &err), 0);
     assert_int_equal(pm_journal_next_job(w->journal, &next, &err), 0);
-    struct pm_sched_config config = {
-        .epoch = w->epoch, .seed = rnd(w), .first_job = next, .adopt_us = 500000};
+    struct pm_sched_config config = {.epoch = w->epoch,
+                                     .seed = rnd(w),
+                                     .first_job = next,
+                                     .adopt_us = 500000,
+                                     .load = load,
+                                     .load_ctx = w,
+                                     .awake_jobs = 2 + below(w, 30)};
     w->sched = pm_sched_new(&config);
     int rc = pm_journal_load(w->journal, restore, w, &err);
     if (rc)
@@ -601,7 +615,7 @@ static void run(uint64_t seed, uint64_t steps)
     void *value;
     while (pm_map_next(&w.alive, &cursor, &job, &value))
         check_job(&w, job);
-    assert_true(w.accepted_results > 0 && w.fenced_results > 0 && w.restarts > 0);
+    assert_true(w.accepted_results > 0 && w.fenced_results > 0 && w.restarts > 0 && w.loads > 0);
     /* Forget everything: nothing may be left behind. */
     for (cursor = 0; pm_map_next(&w.alive, &cursor, &job, &value);) {
         assert_int_equal(pm_sched_forget(w.sched, job, NULL), 0);
