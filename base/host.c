@@ -36,6 +36,15 @@ char *pm_host_id(void)
     return pm_xprintf("%s/%s", boot, name);
 }
 
+uint64_t pm_host_rss_bytes(uint64_t pid)
+{
+    char path[48], line[128];
+    unsigned long long all, resident;
+    snprintf(path, sizeof path, "/proc/%llu/statm", (unsigned long long)pid);
+    first_line(path, line, sizeof line);
+    return sscanf(line, "%llu %llu", &all, &resident) == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 int pm_host_cores(void)
 {
     cpu_set_t set;

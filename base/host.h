@@ -4,9 +4,14 @@
 #ifndef PM_BASE_HOST_H
 #define PM_BASE_HOST_H
 
+#include <stdint.h>
+
 char *pm_host_id(void);
 
 /* Processor cores this process may really use: affinity mask and cgroup quota, at least 1. */
 int pm_host_cores(void);
+
+/* Resident memory of a process of this host; 0 when it cannot be told. */
+uint64_t pm_host_rss_bytes(uint64_t pid);
 
 #endif

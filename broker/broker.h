@@ -14,7 +14,9 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "broker/journal.h"
+#include "broker/metrics_http.h"
 #include "broker/scheduler.h"
+#include "broker/times.h"
 #include "proto/blob.h"
 #include "proto/frame.h"
 
@@ -31,10 +33,11 @@ struct pm_broker_config {
     uint64_t known_bytes; /* ... and so much of them */
     uint64_t min_free_bytes; /* of the disk: below it no submits */
     uint32_t max_jobs;
-    int ready_fd;      /* -1: none */
-    int deaths_fd;     /* -1: none; deaths.c */
-    int parent_pid;    /* 0: none */
-    int listen_fds[2]; /* of work.sock and client.sock, bound by the one that started us; -1: bind them */
+    const char *metrics; /* where to serve metrics, metrics_http.h; NULL: nowhere */
+    int ready_fd;        /* -1: none */
+    int deaths_fd;       /* -1: none; deaths.c */
+    int parent_pid;      /* 0: none */
+    int listen_fds[2];   /* of work.sock and client.sock, bound by the one that started us; -1: bind them */
 };
 
 /* Everything that is refused, dropped or repaired has a counter; PM_COUNTERS lists them with their names. */
@@ -62,6 +65,7 @@ struct pm_broker_config {
     X(blobs_removed)                                                                                         \
     X(blob_errors)                                                                                           \
     X(jobs_expired)                                                                                          \
+    X(page_times_left_out)                                                                                   \
     X(known_pages_used)                                                                                      \
     X(known_pages_dropped)
 
@@ -112,7 +116,9 @@ struct pm_conn {
     bool is_dead;  /* to be removed at the end of the turn */
     bool is_unreachable;
     int64_t joined_us, heard_us, pinged_us;
-    uint64_t done, failed, busy_us;
+    uint64_t done, failed, busy_us, tokens;
+    uint64_t rss_bytes; /* looked up at most twice a second, at rss_us */
+    int64_t rss_us;
     struct pm_outgoing *out_first, *out_last;
     size_t out_count, out_bytes;
     /* watchers */
@@ -153,6 +159,10 @@ struct pm_broker {
     struct pm_conn **conns;
     size_t conn_count, conn_capacity, conns_of[PM_SOCKET_COUNT];
     uint64_t counters[PM_COUNT_COUNT];
+    struct pm_metrics *metrics;
+    struct pm_times *times;
+    struct pm_http *http; /* NULL: not wanted, or it could not listen; tried last at http_us */
+    int64_t http_us;
     uint64_t *awaited; /* services of the broker before, not here yet */
     size_t awaited_count, awaited_capacity;
     bool services_changed;
@@ -250,6 +260,14 @@ int pm_refs_sweep(struct pm_broker *b, struct pm_error *err);
 int pm_space_reserve(struct pm_broker *b, struct pm_error *err);
 void pm_space_check(struct pm_broker *b);
 bool pm_space_release(struct pm_broker *b); /* gives the reserve up; false when it is gone already */
+
+/* serve.c: the metrics page. */
+int pm_serve_open(struct pm_broker *b, struct pm_error *err);
+int pm_serve_fd(const struct pm_broker *b); /* to wait for; -1: none */
+int64_t pm_serve_next_us(const struct pm_broker *b);
+void pm_serve_turn(struct pm_broker *b);
+/* verbs/stats.c: the whole fleet as the broker sees it; memory from the arena. */
+void pm_fleet_figures(struct pm_broker *b, struct pm_arena *arena, struct pm_msg_fleet *out);
 
 /* verbs/: one file each. */
 typedef int pm_verb(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err);

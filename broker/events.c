@@ -119,6 +119,7 @@ static int send_event(struct pm_broker *b, struct pm_conn *c, const struct pm_pe
                              .text = e->text};
     if (e->job && !pm_sched_info(b->sched, e->job, &m.info))
         return 0; /* forgotten meanwhile */
+    pm_times_info(b->times, NULL, &m.info);
     struct pm_error err;
     int rc = pm_conn_send_now(b, c, PM_MSG_EVENT, &m, (struct pm_bytes){0}, &err);
     c->event_seq += !rc;

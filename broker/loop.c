@@ -17,7 +17,7 @@
 #define GIVE_UP_US      30000000 /* a service that cannot be reached and whose process cannot be watched */
 #define EXPIRE_MOST     64
 
-enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_MORE, POLL_MOST = POLL_MORE + 2 };
+enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_MORE, POLL_MOST = POLL_MORE + 3 };
 
 /* ---- commit ---- */
 
@@ -35,6 +35,7 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
     struct pm_actions *a = pm_sched_actions(b->sched);
     if (!a->op_count)
         return 0;
+    int64_t start_us = pm_clock_us();
     int rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
     if (rc == PM_ENOSPC) {
         pm_count(b, PM_COUNT_journal_full);
@@ -47,8 +48,11 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
         /* Nothing of this turn has been told to anybody: it can wait as long as it has to. */
         if (rc == PM_ENOSPC)
             pm_log(PM_LOG_ERROR, "%s: waiting for room", err ? err->text : "the disk is full");
-        while (rc == PM_ENOSPC && wait_for_room(b))
+        while (rc == PM_ENOSPC && wait_for_room(b)) {
+            b->now.us = pm_clock_us();
+            pm_serve_turn(b); /* this is when people look */
             rc = pm_journal_apply(b->journal, a->ops, a->op_count, err);
+        }
         if (!rc)
             pm_log(PM_LOG_INFO, "the journal is written again");
     }
@@ -58,6 +62,8 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err)
         return rc;
     }
     pm_count(b, PM_COUNT_journal_commits);
+    pm_histogram_add(&b->metrics->sync, pm_clock_us() - start_us);
+    pm_times_follow(b->times, b->now.wall_us, a->ops, a->op_count);
     a->op_count = 0;
     pm_sched_written(b->sched);
     return 0;
@@ -211,6 +217,7 @@ static void keep_house(struct pm_broker *b)
     b->housekeeping_us = b->now.us;
     pm_space_check(b);
     look_after_conns(b);
+    pm_serve_turn(b); /* connections that are silent for too long */
     expire(b);
     pm_known_expire(b);
     struct pm_error err;
@@ -235,11 +242,13 @@ static long wait_ms(const struct pm_broker *b)
 {
     int64_t now = pm_clock_us(), until = b->housekeeping_us + HOUSEKEEPING_US;
     int64_t sched = pm_sched_next_us(b->sched, b->now), events = pm_events_next_us(b);
+    int64_t pages = pm_serve_next_us(b);
     const struct pm_actions *a = pm_sched_actions(b->sched);
     if (a->op_count || a->item_count || b->bulks)
         return 0;
     until = sched < until ? sched : until;
     until = events < until ? events : until;
+    until = pages < until ? pages : until;
     if (b->is_draining)
         until = now + 20000 < until ? now + 20000 : until;
     return until <= now ? 0 : (long)((until - now + 999) / 1000);
@@ -254,10 +263,13 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         {.fd = b->epoll_fd, .events = ZMQ_POLLIN},
     };
     int count = POLL_MORE, parent = POLL_MOST - 1; /* zmq_poll skips no descriptors: only what is there */
+    int pages = POLL_MOST - 1, pages_fd = pm_serve_fd(b);
     if (b->config.deaths_fd >= 0)
         items[count++] = (zmq_pollitem_t){.fd = b->config.deaths_fd, .events = ZMQ_POLLIN};
     if (b->parent_fd >= 0)
         items[parent = count++] = (zmq_pollitem_t){.fd = b->parent_fd, .events = ZMQ_POLLIN};
+    if (pages_fd >= 0)
+        items[pages = count++] = (zmq_pollitem_t){.fd = pages_fd, .events = ZMQ_POLLIN};
     if (zmq_poll(items, count, wait_ms(b)) < 0 && errno != EINTR)
         return pm_fail(err, PM_EIO, "cannot wait for messages: %s", zmq_strerror(errno));
     b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
@@ -289,6 +301,10 @@ static int turn(struct pm_broker *b, struct pm_error *err)
     pm_refs_collect(b);
     sweep(b);
     pm_arena_clear(&b->arena);
+    if (pages_fd >= 0 && (items[pages].revents || pm_serve_next_us(b) <= b->now.us))
+        pm_serve_turn(b);
+    b->metrics->turns++;
+    b->metrics->busy_us += (uint64_t)(pm_clock_us() - b->now.us);
     if (b->is_draining && (!pm_sched_lease_count(b->sched) || b->now.us > b->drain_until_us))
         b->is_stopping = true;
     return 0;

@@ -14,6 +14,7 @@ struct settings {
     const char *state, *run, *pixels;
     uint32_t pixel_budget_mb, min_free_mb, max_jobs;
     uint32_t result_ttl_s, stall_s, drain_s, known_ttl_s, known_mb;
+    const char *metrics;
     uint32_t parent_pid;          /* 0: none */
     uint32_t ready_fd, deaths_fd; /* UINT32_MAX: none */
     uint32_t work_fd, client_fd;  /* the same */
@@ -45,8 +46,8 @@ static const struct pm_option options[] = {
      "is remembered.",
      AT(known_mb), 0, 1 << 24},
     {"max-jobs", 0, PM_OPTION_UINT, "N",
-     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs), 1,
-     10000000},
+     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs),
+     1, 10000000},
     {"min-free", 0, PM_OPTION_UINT, "MB", "Free disk space below which no jobs are accepted. Default: 64.",
      AT(min_free_mb), 0, 1 << 24},
     {"stall", 0, PM_OPTION_UINT, "SEC",
@@ -55,6 +56,11 @@ static const struct pm_option options[] = {
      AT(stall_s), 1, 86400},
     {"drain", 0, PM_OPTION_UINT, "SEC", "How long a stop waits for the leases in hand. Default: 10.",
      AT(drain_s), 0, 86400},
+    {"metrics", 0, PM_OPTION_TEXT, "ADDRESS",
+     "Serve /metrics (Prometheus text) and /healthz over HTTP: PORT (of 127.0.0.1), HOST:PORT, or the path "
+     "of a "
+     "socket. Anybody who reaches the address may read them. Default: nowhere.",
+     AT(metrics), 0, 0},
     {"parent-pid", 0, PM_OPTION_UINT, "PID", "Stop when this process ends.", AT(parent_pid), 1, INT32_MAX},
     {"ready-fd", 0, PM_OPTION_UINT, "N", "Write one byte to descriptor N once serving.", AT(ready_fd), 0,
      1 << 20},
@@ -96,6 +102,7 @@ static int run(void *settings, struct pm_error *err)
                                       .adopt_us = US_A_SECOND,
                                       .min_free_bytes = (uint64_t)s->min_free_mb << 20,
                                       .max_jobs = s->max_jobs,
+                                      .metrics = s->metrics,
                                       .ready_fd = s->ready_fd == UINT32_MAX ? -1 : (int)s->ready_fd,
                                       .deaths_fd = s->deaths_fd == UINT32_MAX ? -1 : (int)s->deaths_fd,
                                       .parent_pid = (int)s->parent_pid,

@@ -73,6 +73,7 @@ void pm_route(struct pm_broker *b, int socket, const struct pm_message *m)
     if (!rc)
         return;
     pm_count(b, PM_COUNT_refused_requests);
+    pm_metrics_refused(b->metrics, rc);
     pm_log(PM_LOG_DEBUG, "refused %s of %s: %s", pm_msg_name(m->header.type), c->name, err.text);
     if (c->peer)
         return; /* services do not ask: what they say is taken or not */

@@ -211,6 +211,8 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
     b->sched = pm_sched_new(&s);
     b->refs = pm_refs_new();
     b->deaths = pm_deaths_new();
+    b->metrics = pm_metrics_new();
+    b->times = pm_times_new();
     struct pm_error space;
     if (pm_space_reserve(b, &space))
         pm_log(PM_LOG_WARNING, "no reserve for a full disk: %s", space.text);
@@ -307,6 +309,8 @@ int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out
         rc = open_state(b, err);
     if (!rc)
         rc = open_sockets(b, err);
+    if (!rc)
+        rc = pm_serve_open(b, err);
     if (rc) {
         pm_broker_free(&b);
         return rc;
@@ -341,6 +345,9 @@ void pm_broker_free(struct pm_broker **broker)
             free(path);
         }
     }
+    pm_http_free(&b->http);
+    pm_metrics_free(&b->metrics);
+    pm_times_free(&b->times);
     pm_sched_free(&b->sched);
     pm_journal_free(&b->journal);
     pm_refs_free(&b->refs);

@@ -28,6 +28,7 @@ _Static_assert(PM_BLOB_KEY_SIZE == 1 + HEX_DIGITS + 1, "key size");
 struct store {
     char *dir;
     int fd;
+    uint64_t bytes; /* that the last sweep left */
 };
 struct pm_blobs {
     struct store store[2]; /* by class */
@@ -130,6 +131,11 @@ void pm_blobs_free(struct pm_blobs **blobs)
 const char *pm_blobs_dir(const struct pm_blobs *blobs, enum pm_blob_class cls)
 {
     return blobs->store[cls].dir;
+}
+
+uint64_t pm_blobs_bytes(const struct pm_blobs *blobs, enum pm_blob_class cls)
+{
+    return blobs->store[cls].bytes;
 }
 
 /* ---- the lock between refreshing and sweeping ----
@@ -597,7 +603,7 @@ struct sweep {
     int64_t now_wall_us, grace_us;
     bool (*keep)(void *ctx, const char *key);
     void *ctx;
-    uint64_t removed;
+    uint64_t removed, bytes;
 };
 
 /* A temporary whose writer is gone. Where locks do not work its age has to tell. */
@@ -621,6 +627,7 @@ static int sweep_entry(struct sweep *w, int dir, const char *subdir, const char 
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
         return 0;
     int64_t age = age_us(&st, w->now_wall_us), grace_us = is_tmp ? YOUNG_TMP_US : w->grace_us;
+    w->bytes += (uint64_t)st.st_size;
     if (is_tmp ? !is_abandoned(dir, name, age) : age <= grace_us)
         return 0;
     if (!is_tmp) {
@@ -632,6 +639,7 @@ static int sweep_entry(struct sweep *w, int dir, const char *subdir, const char 
     }
     int rc = remove_old(w->store, dir, name, w->now_wall_us, grace_us, &removed, err);
     w->removed += removed;
+    w->bytes -= removed ? (uint64_t)st.st_size : 0;
     return rc;
 }
 
@@ -679,6 +687,8 @@ int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wa
         rc = sweep_dir(&w, "tmp", err);
     if (removed_out)
         *removed_out = w.removed;
+    if (!rc)
+        blobs->store[cls].bytes = w.bytes;
     return rc;
 }
 

@@ -82,5 +82,7 @@ int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wa
 int pm_blob_space(struct pm_blobs *blobs, enum pm_blob_class cls, uint64_t *free_bytes_out,
                   struct pm_error *err);
 const char *pm_blobs_dir(const struct pm_blobs *blobs, enum pm_blob_class cls);
+/* What the last sweep by these blobs left; 0 before the first. */
+uint64_t pm_blobs_bytes(const struct pm_blobs *blobs, enum pm_blob_class cls);
 
 #endif

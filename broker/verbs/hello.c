@@ -88,6 +88,7 @@ void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m)
     int rc = check(b, socket, c != NULL, h, &err);
     if (rc) {
         pm_count(b, PM_COUNT_hellos_refused);
+        pm_metrics_refused(b->metrics, rc);
         pm_log(PM_LOG_WARNING, "hello refused: %s", err.text);
         pm_refuse_stranger(b, socket, m, 0, rc, err.text);
         return;

@@ -21,6 +21,7 @@ int pm_verb_list(struct pm_broker *b, struct pm_conn *c, const struct pm_message
     if (rc)
         return rc;
     while (pm_sched_list(b->sched, &cursor, &filter, &info)) {
+        pm_times_info(b->times, NULL, &info);
         bytes += 400 + strlen(info.name) + strlen(info.batch) + strlen(info.key) + strlen(info.client) +
                  strlen(info.error_text) + strlen(info.stem);
         if (answer.job_count == limit || bytes > LIST_BYTES) {

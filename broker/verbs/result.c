@@ -117,6 +117,44 @@ static void find_lost_pages(struct pm_broker *b, uint64_t job)
             pm_sched_page_lost(b->sched, b->now, job, image.pages[i].page);
 }
 
+/* Times and tokens of a result that is good: what its peer says of them is corrected to what can be. */
+static void note(struct pm_broker *b, struct pm_conn *c, struct pm_msg_result *r)
+{
+    struct pm_lease_facts facts;
+    if (!pm_sched_lease_facts(b->sched, r->task, &facts))
+        return;
+    int64_t run_us = b->now.us - facts.sent_us;
+    pm_metrics_result(b->metrics, pm_task_kind(r->task), facts.submit->options.reader, facts.wait_us, run_us,
+                      r);
+    pm_times_result(b->times, b->metrics, facts.wait_us, run_us, r);
+    c->tokens += r->tokens;
+}
+
+/* The manifest keeps when what happened; the files do not, their bytes are the same for the same input. */
+static void stamp(struct pm_broker *b, struct pm_msg_result *r)
+{
+    struct pm_manifest manifest;
+    struct pm_job_info info;
+    if (pm_record_decode(&pm_manifest_schema, r->manifest.data, r->manifest.size, &b->arena, &manifest,
+                         NULL) ||
+        !pm_sched_info(b->sched, pm_task_job(r->task), &info))
+        return;
+    pm_times_manifest(b->times, b->now.wall_us, &info, &b->arena, &manifest);
+    pm_buf_clear(&b->scratch);
+    pm_record_encode(&pm_manifest_schema, &manifest, &b->scratch);
+    if (b->scratch.size > PM_LIMIT_INNER_RECORD) {
+        pm_count(b, PM_COUNT_page_times_left_out);
+        manifest.page_time_count = 0;
+        pm_buf_clear(&b->scratch);
+        pm_record_encode(&pm_manifest_schema, &manifest, &b->scratch);
+    }
+    if (b->scratch.size > PM_LIMIT_INNER_RECORD)
+        return;
+    r->manifest.data =
+        (const uint8_t *)pm_arena_text(&b->arena, (const char *)b->scratch.data, b->scratch.size);
+    r->manifest.size = b->scratch.size;
+}
+
 int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
 {
     struct pm_msg_result r = *(const struct pm_msg_result *)m->record;
@@ -133,6 +171,10 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     bool is_failure = *r.error_code != 0;
     if (!is_failure)
         measure(b, &r, pm_task_kind(r.task));
+    if (is_current && !is_failure)
+        note(b, c, &r);
+    if (is_current && !is_failure && pm_task_kind(r.task) == PM_KIND_ASSEMBLE_DOC)
+        stamp(b, &r);
     if (is_failure && pm_err_from_name(r.error_code) == PM_ENOSPC)
         pm_space_check(b); /* whose fault it is */
     if (is_failure && is_current)

@@ -67,6 +67,11 @@ static const struct pm_option options[] = {
      "The models that the workers run; jobs choose one of them. Default: fast.", UP(reader), 0, 0},
     {"drain", 0, PM_OPTION_UINT, "SECONDS", "How long a stop waits for pages in hand. Default: 60.",
      UP(drain_s), 1, 1000000},
+    {"metrics", 0, PM_OPTION_TEXT, "ADDRESS",
+     "Serve /metrics (Prometheus text) and /healthz over HTTP: PORT of 127.0.0.1, HOST:PORT, or the path of "
+     "a "
+     "socket. Default: nowhere.",
+     UP(metrics), 0, 0},
     {"log-level", 0, PM_OPTION_TEXT, "LEVEL", "debug, info, warning or error. Default: info.", UP(log_level),
      0, 0},
     {"detach", 'd', PM_OPTION_FLAG, NULL,
@@ -223,6 +228,7 @@ static int serve(const struct settings *s, struct pm_error *err)
                                  .pixel_dir = f.pixels,
                                  .models = f.models,
                                  .log_level = up->log_level ? up->log_level : "info",
+                                 .metrics = up->metrics,
                                  .readers = readers.items,
                                  .reader_count = readers.count,
                                  .layouts = up->layouts ? up->layouts

@@ -135,6 +135,8 @@ static int add_broker(struct run *r, struct pm_error *err)
         put_number(&a, "--pixel-budget", f->pixel_budget_mb);
     if (f->result_ttl_s)
         put_number(&a, "--result-ttl", f->result_ttl_s);
+    if (f->metrics)
+        put_pair(&a, "--metrics", f->metrics);
     put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);

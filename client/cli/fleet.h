@@ -21,6 +21,7 @@
 struct pm_fleet { /* strings borrowed */
     const char *run_dir, *state_dir, *pixel_dir, *models;
     const char *log_level;
+    const char *metrics;                   /* NULL, or where the broker serves them */
     const struct pm_fleet_reader *readers; /* [reader_count], sized */
     uint32_t reader_count;
     uint32_t layouts;

@@ -6,7 +6,7 @@
 #include "base/config.h"
 
 struct pm_up_file {
-    char *state, *run, *pixels, *models, *reader, *log_level;
+    char *state, *run, *pixels, *models, *reader, *log_level, *metrics;
     int64_t workers, layouts, threads, credit, keep_results_us, drain_us;
     uint64_t pixel_budget_bytes, kv_memory_bytes;
 };
@@ -39,6 +39,8 @@ static const struct pm_setting settings[] = {
      "most memory of a worker for texts being written, by readers that write token by token; 0: its default"},
     {"drain", PM_SETTING_DURATION, AT(drain_us), NULL, 0, 1e6, NULL,
      "how long a stop waits for pages in hand; 0: 60 seconds"},
+    {"metrics", PM_SETTING_TEXT, AT(metrics), NULL, 0, 0, NULL,
+     "where metrics are served: PORT of 127.0.0.1, HOST:PORT or the path of a socket; empty: nowhere"},
     {"log_level", PM_SETTING_CHOICE, AT(log_level), "info", 0, 0, levels, "least severity that is logged"},
 };
 static const struct pm_config_table table = {settings, sizeof settings / sizeof *settings};
@@ -79,6 +81,7 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_text(&config->models, f->models);
     fill_text(&config->reader, f->reader);
     fill_text(&config->log_level, f->log_level);
+    fill_text(&config->metrics, f->metrics);
     fill_number(&config->pixel_budget_mb, (f->pixel_budget_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->kv_memory_mb, (f->kv_memory_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->result_ttl_s, seconds(f->keep_results_us));

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 
 struct pm_up_config { /* NULL and 0: not given */
-    const char *state, *run, *pixels, *models, *reader, *log_level;
+    const char *state, *run, *pixels, *models, *reader, *log_level, *metrics;
     uint32_t pixel_budget_mb, result_ttl_s, workers, layouts, threads, credit, drain_s, kv_memory_mb;
 };
 
