@@ -113,7 +113,10 @@ static void show_progress(struct batch *b)
     view(b, &v); /* also takes a sample of the rate */
     if (b->is_terminal) {
         pm_progress_bar(&v, pm_cli_width(STDERR_FILENO), text, sizeof text);
-        fprintf(stderr, "\r%s\033[K", text);
+        size_t bar = text[0] == '[' ? strcspn(text, "]") + 1 : 0;
+        bool is_on = pm_color_is_on(STDERR_FILENO);
+        fprintf(stderr, "\r%s%.*s%s%s\033[K", pm_color_begin(PM_COLOR_BUSY, is_on), (int)bar, text,
+                pm_color_end(PM_COLOR_BUSY, is_on), text + bar);
         b->is_drawn = true;
     } else if (now - b->line_us >= LINE_US) {
         pm_progress_line(&v, text, sizeof text);
@@ -619,13 +622,15 @@ static void summarize(struct batch *b)
     uint64_t documents = b->done + b->failed;
     char rate[40];
     pm_progress_rate(seconds > 0 ? (double)b->pages_done / seconds : 0, rate, sizeof rate);
+    bool is_on = pm_color_is_on(STDERR_FILENO);
     fprintf(stderr, "pagemill: %llu document%s, %llu page%s in %.1f s", (unsigned long long)documents,
             documents == 1 ? "" : "s", (unsigned long long)b->pages_done, b->pages_done == 1 ? "" : "s",
             seconds);
     if (*rate)
         fprintf(stderr, " (%s)", rate);
     if (b->failed)
-        fprintf(stderr, ", %llu with failures", (unsigned long long)b->failed);
+        fprintf(stderr, ", %s%llu with failures%s", pm_color_begin(PM_COLOR_BAD, is_on),
+                (unsigned long long)b->failed, pm_color_end(PM_COLOR_BAD, is_on));
     if (b->cut)
         fprintf(stderr, ", %llu cut at the token limit", (unsigned long long)b->cut);
     fputc('\n', stderr);

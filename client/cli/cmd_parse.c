@@ -12,7 +12,7 @@
 struct settings {
     struct pm_read_options read;
     uint32_t workers, threads;
-    const char *models, *log, *log_level;
+    const char *models, *log, *log_level, *color;
 };
 
 static const struct pm_option own_options[] = {
@@ -30,6 +30,7 @@ static const struct pm_option own_options[] = {
      0, 0},
     {"log-level", 0, PM_OPTION_TEXT, "LEVEL", "debug, info, warning or error. Default: info.",
      offsetof(struct settings, log_level), 0, 0},
+    PM_CLI_COLOR_OPTION(struct settings, color),
     PM_OPTION_END};
 static const struct pm_option shared_options[] = {PM_READ_OPTIONS(struct settings, read), PM_OPTION_END};
 static const struct pm_option *const tables[] = {shared_options, own_options, NULL};
@@ -73,6 +74,8 @@ static int run(const struct pm_command *command, int argc, char **argv)
     struct pm_error err = {0};
     int interrupt_fd = -1;
     int code = pm_cli_begin(command, argc, argv, &s, &arguments);
+    if (code < 0)
+        code = pm_cli_use_color(command, s.color);
     if (code < 0)
         code = pm_read_prepare(command, &s.read, &arguments, &config, &intake);
     if (code < 0 && s.log_level && pm_log_level_parse(s.log_level) < 0) {

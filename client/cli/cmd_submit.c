@@ -129,6 +129,8 @@ static int run(const struct pm_command *command, int argc, char **argv)
     struct pm_batch_config config = {.most_jobs = MOST_JOBS, .keep_jobs = true};
     struct pm_intake intake = {0};
     int code = pm_cli_begin(command, argc, argv, &s, &arguments);
+    if (code < 0)
+        code = pm_cli_use_color(command, s.fleet.color);
     if (code < 0 && !s.wait && (s.read.out || s.read.to_stdout || s.read.no_save || s.read.timeout_s)) {
         pm_cli_error("submit: --output, --stdout, --no-save and --timeout need --wait; fetch later with "
                      "`pagemill result`");

@@ -6,9 +6,9 @@
 
 struct pm_read_options {
     const char *out, *format, *pages, *password, *password_file, *reader, *drop, *files_from, *whole;
-    uint32_t dpi, timeout_s, max_tokens, region_timeout_s, seed;
+    uint32_t dpi, timeout_s, max_tokens, region_timeout_s, seed, deadline_s;
     float temperature, repetition_penalty;
-    bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images;
+    bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images, again;
     char *password_read; /* owned: of password_file */
 };
 
@@ -162,6 +162,23 @@ struct pm_read_options {
          offsetof(type, m.region_timeout_s),                                                                   \
          1,                                                                                                    \
          1000000},                                                                                             \
+        {"deadline",                                                                                           \
+         0,                                                                                                    \
+         PM_OPTION_UINT,                                                                                       \
+         "SECONDS",                                                                                            \
+         "A document that has not been read so long after it was accepted fails; what was read of it is "      \
+         "kept for a retry. Default: none.",                                                                   \
+         offsetof(type, m.deadline_s),                                                                         \
+         1,                                                                                                    \
+         100000000},                                                                                           \
+        {"again",                                                                                              \
+         0,                                                                                                    \
+         PM_OPTION_FLAG,                                                                                       \
+         NULL,                                                                                                 \
+         "Read everything anew, also pages that the fleet has read before.",                                   \
+         offsetof(type, m.again),                                                                              \
+         0,                                                                                                    \
+         0},                                                                                                   \
     {                                                                                                          \
         "quiet", 'q', PM_OPTION_FLAG, NULL, "No progress and no summary; only errors.",                        \
             offsetof(type, m.is_quiet), 0, 0                                                                   \
