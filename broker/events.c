@@ -68,40 +68,41 @@ void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind k
     c->event_count++;
 }
 
-static const struct pm_watch *watch_for(const struct pm_conn *c, uint64_t job, const char *batch)
+static const struct pm_watch *watch_for(struct pm_broker *b, const struct pm_conn *c, uint64_t job)
 {
     const struct pm_watch *found = NULL;
     for (size_t i = 0; i < c->watch_count; i++) {
         const struct pm_watch *w = &c->watches[i];
-        bool matches = w->job ? w->job == job : !*w->batch || !strcmp(w->batch, batch);
+        bool matches = w->job ? w->job == job : !*w->batch || pm_sched_in_batch(b->sched, job, w->batch);
         if (matches && (!found || w->partial))
             found = w;
     }
     return found;
 }
 
-static void log_end(const struct pm_job_info *info)
+static void log_end(struct pm_broker *b, uint64_t job)
 {
+    struct pm_job_info info;
+    if (!pm_sched_info(b->sched, job, &info))
+        return;
     char code[PM_LOG_VALUE];
-    pm_log(info->state == PM_JOB_FAILED ? PM_LOG_WARNING : PM_LOG_INFO,
-           "job %s job=%llu pages=%u failed=%u retries=%u ms=%lld%s%s%s%s", pm_job_state_name(info->state),
-           (unsigned long long)info->job, info->pages, info->pages_failed, info->retries,
-           (long long)((info->finished_wall_us - info->created_wall_us) / 1000),
-           *info->error_code ? " code=" : "", *info->error_code ? pm_log_value(info->error_code, code) : "",
-           *info->error_text ? ": " : "", info->error_text);
+    pm_log(info.state == PM_JOB_FAILED ? PM_LOG_WARNING : PM_LOG_INFO,
+           "job %s job=%llu pages=%u failed=%u retries=%u ms=%lld%s%s%s%s", pm_job_state_name(info.state),
+           (unsigned long long)info.job, info.pages, info.pages_failed, info.retries,
+           (long long)((info.finished_wall_us - info.created_wall_us) / 1000),
+           *info.error_code ? " code=" : "", *info.error_code ? pm_log_value(info.error_code, code) : "",
+           *info.error_text ? ": " : "", info.error_text);
 }
 
 void pm_events_take(struct pm_broker *b, const struct pm_action *event)
 {
-    struct pm_job_info info = {.batch = ""};
-    pm_sched_info(b->sched, event->job, &info);
-    if (event->event == PM_EVENT_STATE && info.state > PM_JOB_RUNNING)
-        log_end(&info);
+    if (event->event == PM_EVENT_STATE && pm_sched_state(b->sched, event->job) > PM_JOB_RUNNING)
+        log_end(b, event->job);
     for (size_t i = 0; i < b->conn_count; i++) {
         struct pm_conn *c = b->conns[i];
         if (!c->watch_count || c->is_dead)
             continue;
-        const struct pm_watch *w = watch_for(c, event->job, info.batch);
+        const struct pm_watch *w = watch_for(b, c, event->job);
         if (w && (event->event != PM_EVENT_PARTIAL || w->partial))
             pm_events_push(b, c, event->event, event->job, event->page, event->region, event->blob,
                            event->text);
