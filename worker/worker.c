@@ -204,7 +204,11 @@ static void finish(struct pm_worker *w, struct running *r, const struct pm_reade
         words[i] = (struct pm_word){from->start, from->end, from->left, from->right, from->confidence};
     }
     char *text = pm_xstrndup(e->text, e->text_bytes);
-    uint64_t run_us = (uint64_t)(pm_clock_us() - r->leased_us);
+    int64_t now_us = pm_clock_us();
+    int64_t begun_us = e->times.begun_us > r->leased_us ? e->times.begun_us : r->leased_us;
+    struct pm_phase phases[PM_READER_PHASES];
+    for (uint32_t i = 0; i < e->times.phase_count; i++)
+        phases[i] = (struct pm_phase){e->times.phases[i].name, (uint64_t)e->times.phases[i].us};
     struct pm_region_text answer = {.crop = r->crop,
                                     .text = text,
                                     .confidence = e->confidence,
@@ -216,7 +220,12 @@ static void finish(struct pm_worker *w, struct running *r, const struct pm_reade
                                     .error_text = ""};
     pm_buf_clear(&w->encoded);
     pm_record_encode(&pm_region_text_schema, &answer, &w->encoded);
-    struct pm_msg_result result = {.text = {w->encoded.data, w->encoded.size}, .run_us = run_us};
+    struct pm_msg_result result = {.text = {w->encoded.data, w->encoded.size},
+                                   .wait_us = (uint64_t)(begun_us - r->leased_us),
+                                   .run_us = (uint64_t)(now_us - begun_us),
+                                   .phases = phases,
+                                   .phase_count = e->times.phase_count,
+                                   .tokens = e->tokens};
     pm_task_log_end(&r->id, "done", (int64_t)result.run_us, NULL);
     pm_peer_result(w->peer, r->task, &result);
     free(text);
