@@ -254,6 +254,7 @@ void service_hello(struct link *l, enum pm_role role, const char *name, uint32_t
                    const struct pm_held *held, uint32_t held_count)
 {
     static const char *readers[] = {"fast"};
+    const char *models[] = {l->model};
     char *host = pm_host_id();
     struct pm_msg_hello h = {.role = role,
                              .proto_min = PM_PROTO_MIN,
@@ -265,6 +266,8 @@ void service_hello(struct link *l, enum pm_role role, const char *name, uint32_t
                              .instance = l->instance,
                              .readers = readers,
                              .reader_count = role == PM_ROLE_WORKER,
+                             .models = models,
+                             .model_count = l->model != NULL,
                              .credit = credit,
                              .held = (struct pm_held *)(uintptr_t)held,
                              .held_count = held_count,
