@@ -150,7 +150,7 @@ struct pm_broker {
     uint64_t epoch;
     struct pm_arena arena; /* of the turn: messages */
     struct pm_now now;
-    int64_t started_us, housekeeping_us, expiry_us, sweep_us, drain_until_us, space_us;
+    int64_t started_us, housekeeping_us, expiry_us, sweep_us, shrink_us, drain_until_us, space_us;
     bool is_draining, is_stopping, is_full;
     bool is_replaced;        /* another broker follows at once: services keep their leases */
     struct pm_actions spare; /* the scheduler's list and this one take turns */
@@ -254,7 +254,14 @@ bool pm_refs_has(const struct pm_refs *refs, const char *key);
 void pm_refs_orphan(struct pm_broker *b, const char *key);
 /* Removes pixel blobs without references, and disk blobs that have had none for a while. */
 void pm_refs_collect(struct pm_broker *b);
+/* Files that nobody ever referred to: begun, then a slice a turn. */
+void pm_refs_sweep_begin(struct pm_broker *b);
 int pm_refs_sweep(struct pm_broker *b, struct pm_error *err);
+bool pm_refs_is_busy(const struct pm_broker *b); /* a sweep goes on, or removals are due */
+
+/* chores.c: after each turn. is_idle: nobody has come for a moment. */
+int pm_chores(struct pm_broker *b, bool is_idle, struct pm_error *err);
+int64_t pm_chores_next_us(const struct pm_broker *b);
 
 /* space.c: the disk's free bytes, and the reserve that keeps the journal writable. */
 int pm_space_reserve(struct pm_broker *b, struct pm_error *err);

@@ -167,14 +167,14 @@ const char *pm_column_text(sqlite3_stmt *st, int column)
 
 /* ---- opening ---- */
 
-static int run(struct pm_journal *j, const char *text, struct pm_error *err)
+int pm_journal_run(struct pm_journal *j, const char *text, struct pm_error *err)
 {
     if (sqlite3_exec(j->db, text, NULL, NULL, NULL) != SQLITE_OK)
         return pm_journal_fail(j, text, err);
     return 0;
 }
 
-static int read_number(struct pm_journal *j, const char *text, int64_t *out, struct pm_error *err)
+int pm_journal_number(struct pm_journal *j, const char *text, int64_t *out, struct pm_error *err)
 {
     sqlite3_stmt *st = NULL;
     int rc = 0;
@@ -186,22 +186,32 @@ static int read_number(struct pm_journal *j, const char *text, int64_t *out, str
     return rc;
 }
 
-/* From an older format, in one transaction. 2: the log of attempts, known pages. */
+/* What each format added. Every file takes the same way from the first one to the present. */
+static const struct {
+    int version;
+    const char *sql;
+} steps[] = {{1, schema}, {2, pm_journal_attempt_schema}, {2, pm_journal_known_schema}};
+
+/* From an older format (0: a new file), in one transaction. */
 static int upgrade(struct pm_journal *j, int64_t from, struct pm_error *err)
 {
-    char *text = pm_xprintf("BEGIN IMMEDIATE;%s%s%s PRAGMA user_version=%d; COMMIT", from < 1 ? schema : "",
-                            pm_journal_attempt_schema, pm_journal_known_schema, JOURNAL_VERSION);
-    int rc = run(j, text, err);
-    free(text);
+    struct pm_buf text = {0};
+    pm_buf_text(&text, "BEGIN IMMEDIATE;");
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        if (steps[i].version > from)
+            pm_buf_text(&text, steps[i].sql);
+    pm_buf_printf(&text, "PRAGMA user_version=%d; COMMIT", JOURNAL_VERSION);
+    int rc = pm_journal_run(j, (const char *)text.data, err);
+    pm_buf_free(&text);
     return rc;
 }
 
 static int set_up(struct pm_journal *j, struct pm_error *err)
 {
     int64_t version = 0;
-    int rc = run(j, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL", err);
+    int rc = pm_journal_run(j, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL", err);
     if (!rc)
-        rc = read_number(j, "PRAGMA user_version", &version, err);
+        rc = pm_journal_number(j, "PRAGMA user_version", &version, err);
     if (!rc && version > JOURNAL_VERSION)
         rc = pm_fail(
             err, PM_EUNSUPPORTED,
@@ -209,10 +219,11 @@ static int set_up(struct pm_journal *j, struct pm_error *err)
             "state directory",
             j->path, (long long)version, JOURNAL_VERSION);
     if (!rc)
-        rc = run(j,
-                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=1000;"
-                 "PRAGMA journal_size_limit=16777216; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON",
-                 err);
+        rc = pm_journal_run(
+            j,
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
+            "PRAGMA journal_size_limit=16777216; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON",
+            err);
     return rc || version == JOURNAL_VERSION ? rc : upgrade(j, version, err);
 }
 
@@ -224,6 +235,7 @@ int pm_journal_open(const char *path, const char *vfs, struct pm_journal **out, 
     int rc = sqlite3_open_v2(path, &j->db, flags, vfs) == SQLITE_OK ? 0 : pm_journal_fail(j, "open it", err);
     if (!rc) {
         sqlite3_extended_result_codes(j->db, 1);
+        sqlite3_wal_hook(j->db, pm_journal_on_commit, j); /* and no checkpoints in commits */
         rc = set_up(j, err);
     }
     if (rc) {
@@ -707,11 +719,4 @@ int pm_journal_next_job(struct pm_journal *j, uint64_t *job_out, struct pm_error
     int rc = step == SQLITE_ROW || step == SQLITE_DONE ? 0 : pm_journal_fail(j, "read its last job", err);
     sqlite3_reset(st);
     return rc;
-}
-
-int pm_journal_shrink(struct pm_journal *j, struct pm_error *err)
-{
-    int64_t unused = 0;
-    int rc = read_number(j, "PRAGMA freelist_count", &unused, err);
-    return rc || unused < 256 ? rc : run(j, "PRAGMA incremental_vacuum(1000)", err);
 }

@@ -71,7 +71,10 @@ int pm_journal_attempts(struct pm_journal *j, uint64_t job, struct pm_arena *are
 /* Empty when the job has none. */
 int pm_journal_manifest(struct pm_journal *j, uint64_t job, struct pm_arena *arena, struct pm_bytes *out,
                         struct pm_error *err);
-/* Gives free pages back to the file system, a few at a time. */
+/* Moves what the commits wrote from the log into the file, when nobody waits or the log has become long. */
+bool pm_journal_is_untidy(const struct pm_journal *j);
+int pm_journal_tidy(struct pm_journal *j, bool is_idle, struct pm_error *err);
+/* Gives free pages back to the file system, a few at a time; when nobody waits. */
 int pm_journal_shrink(struct pm_journal *j, struct pm_error *err);
 
 #endif

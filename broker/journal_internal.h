@@ -84,6 +84,7 @@ struct pm_journal {
     size_t change_count, change_capacity;
     struct pm_buf scratch;
     struct pm_arena arena;
+    int wal_frames, wal_refused; /* journal_tidy.c */
 };
 
 /* A reset statement with no bindings; NULL on error. */
@@ -91,6 +92,11 @@ sqlite3_stmt *pm_journal_sql(struct pm_journal *j, enum sql which, struct pm_err
 int pm_journal_fail(struct pm_journal *j, const char *doing, struct pm_error *err);
 const char *pm_column_text(sqlite3_stmt *st, int column); /* never NULL; until the next step */
 
+/* journal.c */
+int pm_journal_run(struct pm_journal *j, const char *text, struct pm_error *err);
+int pm_journal_number(struct pm_journal *j, const char *text, int64_t *out, struct pm_error *err);
+/* journal_tidy.c: told how long the write-ahead log is */
+int pm_journal_on_commit(void *journal, sqlite3 *db, const char *name, int frames);
 /* journal_attempts.c */
 extern const char pm_journal_attempt_schema[];
 int pm_journal_attempt_put(struct pm_journal *j, const struct pm_op *op, struct pm_error *err);

@@ -220,20 +220,6 @@ static void keep_house(struct pm_broker *b)
     pm_serve_turn(b); /* connections that are silent for too long */
     expire(b);
     pm_known_expire(b);
-    struct pm_error err;
-    if (pm_journal_shrink(b->journal, &err))
-        pm_log(PM_LOG_WARNING, "cannot shrink the journal: %s", err.text);
-}
-
-/* After the commit: what this turn refers to is counted by now. */
-static void sweep(struct pm_broker *b)
-{
-    struct pm_error err;
-    if (b->now.us - b->sweep_us <= PM_SWEEP_US)
-        return;
-    b->sweep_us = b->now.us;
-    if (pm_refs_sweep(b, &err))
-        pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", err.text);
 }
 
 /* ---- the turn ---- */
@@ -249,6 +235,8 @@ static long wait_ms(const struct pm_broker *b)
     until = sched < until ? sched : until;
     until = events < until ? events : until;
     until = pages < until ? pages : until;
+    int64_t chores = pm_chores_next_us(b);
+    until = chores < until ? chores : until;
     if (b->is_draining)
         until = now + 20000 < until ? now + 20000 : until;
     return until <= now ? 0 : (long)((until - now + 999) / 1000);
@@ -270,7 +258,8 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         items[parent = count++] = (zmq_pollitem_t){.fd = b->parent_fd, .events = ZMQ_POLLIN};
     if (pages_fd >= 0)
         items[pages = count++] = (zmq_pollitem_t){.fd = pages_fd, .events = ZMQ_POLLIN};
-    if (zmq_poll(items, count, wait_ms(b)) < 0 && errno != EINTR)
+    int woken = zmq_poll(items, count, wait_ms(b));
+    if (woken < 0 && errno != EINTR)
         return pm_fail(err, PM_EIO, "cannot wait for messages: %s", zmq_strerror(errno));
     b->now = (struct pm_now){pm_clock_us(), pm_wall_us()};
     if (b->parent_fd >= 0 && items[parent].revents) {
@@ -298,9 +287,10 @@ static int turn(struct pm_broker *b, struct pm_error *err)
     carry_out(b);
     pm_conn_bury(b);
     pm_awaited_write(b);
-    pm_refs_collect(b);
-    sweep(b);
     pm_arena_clear(&b->arena);
+    rc = pm_chores(b, !woken, err);
+    if (rc)
+        return rc;
     if (pages_fd >= 0 && (items[pages].revents || pm_serve_next_us(b) <= b->now.us))
         pm_serve_turn(b);
     b->metrics->turns++;

@@ -15,6 +15,10 @@
 #define SWEEP_DISK_S   3600
 #define SWEEP_PIXELS_S 60
 
+/* Slices of a turn: files looked at by a sweep, blobs removed. */
+#define SWEEP_SLICE  128u
+#define REMOVE_SLICE 64u
+
 struct removal {
     char key[PM_BLOB_KEY_SIZE];
     int64_t due_us, grace_us;
@@ -29,10 +33,16 @@ struct counts {
     uint32_t *counts; /* 0: empty */
     size_t used, capacity;
 };
+struct removals {
+    struct removal *items;
+    size_t first, end, capacity;
+};
 struct pm_refs {
     struct counts counts;
-    struct removal *removals;
-    size_t removal_count, removal_capacity;
+    struct removals now, later; /* pixels; disk blobs, in the order of their due times */
+    struct pm_blob_walk walk;
+    bool is_sweeping;
+    enum pm_blob_class sweeping;
 };
 
 struct pm_refs *pm_refs_new(void)
@@ -46,7 +56,9 @@ void pm_refs_free(struct pm_refs **refs)
         return;
     free((*refs)->counts.marks);
     free((*refs)->counts.counts);
-    free((*refs)->removals);
+    pm_blob_walk_end(&(*refs)->walk);
+    free((*refs)->now.items);
+    free((*refs)->later.items);
     free(*refs);
     *refs = NULL;
 }
@@ -127,6 +139,28 @@ bool pm_refs_has(const struct pm_refs *refs, const char *key)
     return c->used && pm_blob_is_key(key) && c->counts[slot_of(c, mark_of(key))];
 }
 
+static void plan_removal(struct removals *list, const char *key, int64_t due_us, int64_t grace_us)
+{
+    if (list->first > 1024 && list->first * 2 > list->end) {
+        list->end -= list->first;
+        memmove(list->items, list->items + list->first, list->end * sizeof *list->items);
+        list->first = 0;
+    }
+    PM_GROW(list->items, list->end, list->capacity);
+    struct removal *r = &list->items[list->end++];
+    memcpy(r->key, key, PM_BLOB_KEY_SIZE);
+    r->due_us = due_us;
+    r->grace_us = grace_us;
+}
+
+static void plan_by_class(struct pm_broker *b, const char *key)
+{
+    if (key[0] == 'p') /* however young the file is */
+        plan_removal(&b->refs->now, key, b->now.us, INT64_MIN / 2);
+    else
+        plan_removal(&b->refs->later, key, b->now.us + DISK_GRACE_US, DISK_GRACE_US);
+}
+
 void pm_refs_change(void *broker, const char *key, int change)
 {
     struct pm_broker *b = broker;
@@ -135,24 +169,13 @@ void pm_refs_change(void *broker, const char *key, int change)
         return;
     if (count_change(&refs->counts, key, change))
         return;
-    PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
-    struct removal *r = &refs->removals[refs->removal_count++];
-    memcpy(r->key, key, strlen(key) + 1);
-    bool is_pixels = key[0] == 'p';
-    r->grace_us = is_pixels ? INT64_MIN / 2 : DISK_GRACE_US; /* pixels: however young the file is */
-    r->due_us = b->now.us + (is_pixels ? 0 : DISK_GRACE_US);
+    plan_by_class(b, key);
 }
 
 void pm_refs_orphan(struct pm_broker *b, const char *key)
 {
-    struct pm_refs *refs = b->refs;
-    if (!pm_blob_is_key(key) || key[0] != 'p' || pm_refs_has(refs, key))
-        return;
-    PM_GROW(refs->removals, refs->removal_count, refs->removal_capacity);
-    struct removal *r = &refs->removals[refs->removal_count++];
-    memcpy(r->key, key, strlen(key) + 1);
-    r->grace_us = PIXEL_GRACE_US;
-    r->due_us = b->now.us + r->grace_us;
+    if (pm_blob_is_key(key) && key[0] == 'p' && !pm_refs_has(b->refs, key))
+        plan_removal(&b->refs->now, key, b->now.us + PIXEL_GRACE_US, PIXEL_GRACE_US);
 }
 
 /* Storing a blob again refreshes its time: then somebody wants it, and it stays for another while. */
@@ -169,19 +192,31 @@ static bool is_gone(struct pm_broker *b, const struct removal *r)
     return gone;
 }
 
+/* Deals with what is due, at most `most` entries; what was stored again meanwhile is looked at later. */
+static void remove_due(struct pm_broker *b, struct removals *list, size_t most)
+{
+    for (size_t left = list->end - list->first; left && most; left--, most--) {
+        if (list == &b->refs->later && list->items[list->first].due_us > b->now.us)
+            return;
+        struct removal r = list->items[list->first++];
+        if (r.due_us > b->now.us)
+            plan_removal(list, r.key, r.due_us, r.grace_us);
+        else if (!pm_refs_has(b->refs, r.key) && !is_gone(b, &r))
+            plan_removal(list, r.key, b->now.us + (r.grace_us > 0 ? r.grace_us : PIXEL_GRACE_US), r.grace_us);
+    }
+}
+
 void pm_refs_collect(struct pm_broker *b)
 {
-    struct pm_refs *refs = b->refs;
-    for (size_t i = refs->removal_count; i-- > 0;) {
-        struct removal *r = &refs->removals[i];
-        if (r->due_us > b->now.us)
-            continue;
-        if (!pm_refs_has(refs, r->key) && !is_gone(b, r)) {
-            r->due_us = b->now.us + (r->grace_us > 0 ? r->grace_us : PIXEL_GRACE_US);
-            continue;
-        }
-        *r = refs->removals[--refs->removal_count];
-    }
+    remove_due(b, &b->refs->now, REMOVE_SLICE);
+    remove_due(b, &b->refs->later, REMOVE_SLICE);
+}
+
+bool pm_refs_is_busy(const struct pm_broker *b)
+{
+    const struct removals *later = &b->refs->later;
+    return b->refs->is_sweeping || b->refs->now.end > b->refs->now.first ||
+           (later->end > later->first && later->items[later->first].due_us <= b->now.us);
 }
 
 static bool keep(void *ctx, const char *key)
@@ -189,13 +224,28 @@ static bool keep(void *ctx, const char *key)
     return pm_refs_has(ctx, key);
 }
 
+void pm_refs_sweep_begin(struct pm_broker *b)
+{
+    if (b->refs->is_sweeping)
+        return;
+    b->refs->is_sweeping = true;
+    b->refs->sweeping = PM_BLOB_DISK;
+    b->refs->walk = (struct pm_blob_walk){.part = 0};
+}
+
 int pm_refs_sweep(struct pm_broker *b, struct pm_error *err)
 {
-    uint64_t disk = 0, pixels = 0;
-    int rc = pm_blob_sweep(b->blobs, PM_BLOB_DISK, pm_wall_us(), SWEEP_DISK_S, keep, b->refs, &disk, err);
-    if (!rc)
-        rc = pm_blob_sweep(b->blobs, PM_BLOB_PIXELS, pm_wall_us(), SWEEP_PIXELS_S, keep, b->refs, &pixels,
-                           err);
-    b->counters[PM_COUNT_blobs_removed] += disk + pixels;
+    struct pm_refs *refs = b->refs;
+    if (!refs->is_sweeping)
+        return 0;
+    int grace_s = refs->sweeping == PM_BLOB_DISK ? SWEEP_DISK_S : SWEEP_PIXELS_S;
+    int rc = pm_blob_sweep_some(b->blobs, refs->sweeping, pm_wall_us(), grace_s, keep, refs, SWEEP_SLICE,
+                                &refs->walk, err);
+    if (!refs->walk.is_done)
+        return rc;
+    b->counters[PM_COUNT_blobs_removed] += refs->walk.removed;
+    refs->walk = (struct pm_blob_walk){.part = 0};
+    refs->is_sweeping = refs->sweeping == PM_BLOB_DISK; /* then the pixels */
+    refs->sweeping = PM_BLOB_PIXELS;
     return rc;
 }

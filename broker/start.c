@@ -138,9 +138,7 @@ static int recover(struct pm_broker *b, struct pm_error *err)
     if (r.jobs)
         pm_log(PM_LOG_INFO, "recovered jobs=%zu unfinished=%zu epoch=%llu", r.jobs, r.live,
                (unsigned long long)b->epoch);
-    struct pm_error sweep;
-    if (pm_refs_sweep(b, &sweep))
-        pm_log(PM_LOG_WARNING, "cannot sweep the blob store: %s", sweep.text);
+    pm_refs_sweep_begin(b);
     return pm_broker_commit(b, err);
 }
 

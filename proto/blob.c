@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -643,31 +644,55 @@ static int sweep_entry(struct sweep *w, int dir, const char *subdir, const char 
     return rc;
 }
 
-static int sweep_dir(struct sweep *w, const char *subdir, struct pm_error *err)
+#define SWEEP_PARTS 257u /* the folders 00 to ff, and tmp */
+
+static void part_name(unsigned part, char out[4])
 {
-    int fd = openat(w->store->fd, subdir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    snprintf(out, 4, part < SWEEP_PARTS - 1 ? "%02x" : "tmp", part & 0xff);
+}
+
+void pm_blob_walk_end(struct pm_blob_walk *walk)
+{
+    if (walk->dir)
+        closedir(walk->dir);
+    *walk = (struct pm_blob_walk){.part = SWEEP_PARTS, .is_done = true, .removed = walk->removed};
+}
+
+static int open_part(const struct store *s, struct pm_blob_walk *walk, struct pm_error *err)
+{
+    char name[4];
+    part_name(walk->part, name);
+    int fd = openat(s->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? 0 : pm_fail_errno(err, "cannot open %s/%s", w->store->dir, subdir);
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        int rc = pm_fail_errno(err, "cannot list %s/%s", w->store->dir, subdir);
-        close(fd);
-        return rc;
-    }
-    int rc = 0;
-    const struct dirent *entry;
-    while (!rc && (errno = 0, entry = readdir(dir)))
-        if (entry->d_name[0] != '.')
-            rc = sweep_entry(w, fd, subdir, entry->d_name, err);
-    if (!rc && errno)
-        rc = pm_fail_errno(err, "cannot list %s/%s", w->store->dir, subdir);
-    closedir(dir);
+        return errno == ENOENT ? 0 : pm_fail_errno(err, "cannot open %s/%s", s->dir, name);
+    walk->dir = fdopendir(fd);
+    if (walk->dir)
+        return 0;
+    int rc = pm_fail_errno(err, "cannot list %s/%s", s->dir, name);
+    close(fd);
     return rc;
 }
 
-int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
-                  bool (*keep)(void *ctx, const char *key), void *ctx, uint64_t *removed_out,
-                  struct pm_error *err)
+static int sweep_next(struct sweep *w, struct pm_blob_walk *walk, struct pm_error *err)
+{
+    char name[4];
+    errno = 0;
+    const struct dirent *entry = readdir(walk->dir);
+    part_name(walk->part, name);
+    if (!entry && errno)
+        return pm_fail_errno(err, "cannot list %s/%s", w->store->dir, name);
+    if (!entry) {
+        closedir(walk->dir);
+        walk->dir = NULL;
+        walk->part++;
+        return 0;
+    }
+    return entry->d_name[0] == '.' ? 0 : sweep_entry(w, dirfd(walk->dir), name, entry->d_name, err);
+}
+
+int pm_blob_sweep_some(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
+                       bool (*keep)(void *ctx, const char *key), void *ctx, unsigned most,
+                       struct pm_blob_walk *walk, struct pm_error *err)
 {
     struct sweep w = {
         .store = &blobs->store[cls],
@@ -678,17 +703,31 @@ int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wa
         .ctx = ctx,
     };
     int rc = 0;
-    for (unsigned i = 0; i < 256 && !rc; i++) {
-        char subdir[3];
-        snprintf(subdir, sizeof subdir, "%02x", i);
-        rc = sweep_dir(&w, subdir, err);
+    for (unsigned i = 0; i < most && !rc && walk->part < SWEEP_PARTS; i++) {
+        if (walk->dir)
+            rc = sweep_next(&w, walk, err);
+        else if (!(rc = open_part(w.store, walk, err)) && !walk->dir)
+            walk->part++; /* it was never made */
     }
-    if (!rc)
-        rc = sweep_dir(&w, "tmp", err);
+    walk->removed += w.removed;
+    walk->bytes += w.bytes;
+    if (!rc && walk->part >= SWEEP_PARTS)
+        blobs->store[cls].bytes = walk->bytes;
+    if (rc || walk->part >= SWEEP_PARTS)
+        pm_blob_walk_end(walk);
+    return rc;
+}
+
+int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
+                  bool (*keep)(void *ctx, const char *key), void *ctx, uint64_t *removed_out,
+                  struct pm_error *err)
+{
+    struct pm_blob_walk walk = {.part = 0};
+    int rc = 0;
+    while (!rc && !walk.is_done)
+        rc = pm_blob_sweep_some(blobs, cls, now_wall_us, grace_s, keep, ctx, UINT_MAX, &walk, err);
     if (removed_out)
-        *removed_out = w.removed;
-    if (!rc)
-        blobs->store[cls].bytes = w.bytes;
+        *removed_out = walk.removed;
     return rc;
 }
 

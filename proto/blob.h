@@ -67,8 +67,8 @@ int pm_blob_check(
     struct pm_error *err); /* content matches its key? PM_EFORMAT if not; pixels: is it there? */
 
 /* Broker only. */
-/* Makes all directories of the disk class, synced: whoever stores a blob then has to sync no more than the one that
- * it lies in, and no other process's directory can be lost under it. */
+/* Makes all directories of the disk class, synced: whoever stores a blob then has to sync no more than the
+ * one that it lies in, and no other process's directory can be lost under it. */
 int pm_blobs_prepare(struct pm_blobs *blobs, struct pm_error *err);
 int pm_blob_remove(struct pm_blobs *blobs, const char *key, struct pm_error *err); /* absent is fine */
 /* As above, unless somebody stored the same content within grace_us: then he is about to refer to it. */
@@ -79,6 +79,17 @@ int pm_blob_remove_old(struct pm_blobs *blobs, const char *key, int64_t now_wall
 int pm_blob_sweep(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
                   bool (*keep)(void *ctx, const char *key), void *ctx, uint64_t *removed_out,
                   struct pm_error *err);
+/* The same in slices: at most `most` files or folders a call, until walk->is_done. An error ends the walk. */
+struct pm_blob_walk { /* zero-initialise */
+    unsigned part;    /* private */
+    void *dir;        /* private: a DIR */
+    bool is_done;
+    uint64_t removed, bytes; /* bytes: private */
+};
+int pm_blob_sweep_some(struct pm_blobs *blobs, enum pm_blob_class cls, int64_t now_wall_us, int grace_s,
+                       bool (*keep)(void *ctx, const char *key), void *ctx, unsigned most,
+                       struct pm_blob_walk *walk, struct pm_error *err);
+void pm_blob_walk_end(struct pm_blob_walk *walk); /* before its end */
 int pm_blob_space(struct pm_blobs *blobs, enum pm_blob_class cls, uint64_t *free_bytes_out,
                   struct pm_error *err);
 const char *pm_blobs_dir(const struct pm_blobs *blobs, enum pm_blob_class cls);
