@@ -13,7 +13,7 @@ bool pm_sched_peer_figures(const struct pm_sched *s, struct pm_now now, uint32_t
     *out = (struct pm_sched_peer_figures){.leases = (uint32_t)p->lease_count,
                                           .room =
                                               p->granted > p->leased ? (uint32_t)(p->granted - p->leased) : 0,
-                                          .is_alone = p->has_suspect,
+                                          .is_alone = p->suspects > 0,
                                           .is_stalled = p->stalled_us != 0,
                                           .is_away = p->is_mute};
     int64_t since_us = INT64_MAX;

@@ -147,7 +147,8 @@ struct peer {
     uint64_t granted, leased;
     struct lease **leases;
     size_t lease_count, lease_capacity;
-    bool has_suspect, is_mute;
+    uint32_t suspects; /* leases of them: one, or what it brought along from before */
+    bool is_mute;
     double backlog_us;  /* predicted work of its leases, as far as it is known */
     int64_t begun_us;   /* since when it works on the first of them, as far as can be told */
     int64_t stalled_us; /* 0: fine; otherwise since when it owes a sign of life */

@@ -210,7 +210,7 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
     if (r->kind == PM_KIND_PAGE)
         l->reserved_bytes = sheet_need(s, r->page);
     s->reserved_bytes += l->reserved_bytes;
-    p->has_suspect |= l->is_suspect;
+    p->suspects += l->is_suspect;
     if (!p->lease_count)
         p->begun_us = now.us;
     PM_GROW(p->leases, p->lease_count, p->lease_capacity);
@@ -233,7 +233,7 @@ void pm_lease_end(struct pm_sched *s, struct lease *l)
         p->backlog_us = p->lease_count ? p->backlog_us - l->known_us : 0;
         p->begun_us = s->now_us;
         if (l->is_suspect)
-            p->has_suspect = false; /* it was alone */
+            p->suspects--;
     }
     s->reserved_bytes -= l->reserved_bytes;
     s->stats.kinds[pm_task_kind(l->task) - 1].leased--;
@@ -659,7 +659,7 @@ static size_t find_candidates(struct pm_sched *s)
         PM_GROW(s->candidates, s->peer_count, s->candidate_capacity);
     for (size_t k = 0; k < s->peer_count; k++) {
         struct peer *p = s->peers[(k + s->turn) % s->peer_count];
-        if (p->leased < p->granted && !p->has_suspect && !p->stalled_us && !p->is_mute && has_work_for(s, p))
+        if (p->leased < p->granted && !p->suspects && !p->stalled_us && !p->is_mute && has_work_for(s, p))
             s->candidates[count++] = (struct candidate){p, p->lease_count ? p->backlog_us : 0, k};
     }
     if (count > 1)
@@ -686,7 +686,7 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now)
         for (size_t k = 0; k < count; k++) {
             struct peer *p = s->candidates[k].peer;
             struct ref r;
-            if (p->leased >= p->granted || p->has_suspect || has_enough(s, p) || !next_for(s, p, &r))
+            if (p->leased >= p->granted || p->suspects || has_enough(s, p) || !next_for(s, p, &r))
                 continue;
             if (r.t->is_suspect && p->lease_count)
                 continue; /* it must run alone: this peer empties first */
