@@ -21,6 +21,8 @@
 #define BUSY_MAX_US     30000000
 #define BEAT_DEFAULT_US 3000000
 #define BEAT_LEAST_US   20000
+#define AHEAD_LEAST     2 /* leases of a far worker beyond its credit, and their share of it */
+#define AHEAD_SHARE     4
 
 _Static_assert(sizeof(sigset_t) <= sizeof(((struct pm_peer *)0)->old_mask), "room for the signal mask");
 
@@ -237,15 +239,19 @@ static int on_welcome(struct pm_peer *peer, const struct pm_msg_welcome *w, int6
     if (w->proto < PM_PROTO_MIN || w->proto > PM_PROTO_MAX)
         return pm_fail(err, PM_EPROTO, "the broker chose protocol version %u; this program speaks %u to %u",
                        w->proto, PM_PROTO_MIN, PM_PROTO_MAX);
+    /* Elsewhere a worker needs no files: crops come with the leases. */
+    bool needs_files = peer->role != PM_ROLE_WORKER || w->proto < 2 || !strcmp(w->host, peer->host);
+    if (!needs_files)
+        pm_blobs_free(&peer->blobs);
     bool is_same = peer->blobs && !strcmp(pm_blobs_dir(peer->blobs, PM_BLOB_DISK), w->disk_dir) &&
                    !strcmp(pm_blobs_dir(peer->blobs, PM_BLOB_PIXELS), w->pixel_dir);
-    if (!is_same) {
+    if (needs_files && !is_same) {
         /* On another host the directories may be a shared file system, but are never ours to make. */
         if (strcmp(w->host, peer->host) && (!pm_fs_is_dir(w->disk_dir) || !pm_fs_is_dir(w->pixel_dir)))
             return pm_fail(err, PM_EUNSUPPORTED,
                            "the broker runs on another host (%s) and its blob directory %s is not here: "
-                           "share the directory",
-                           w->host, w->disk_dir);
+                           "a %s works on the broker's host, workers anywhere",
+                           w->host, w->disk_dir, pm_role_name(peer->role));
         pm_blobs_free(&peer->blobs);
         int rc = pm_blobs_open(w->disk_dir, w->pixel_dir, &peer->blobs, err);
         if (rc) {
@@ -378,7 +384,8 @@ void pm_peer_fill_hello(struct pm_peer *peer, struct pm_arena *arena, struct pm_
     for (const struct pm_kept_result *r = peer->results; r; r = r->next)
         held[count++] = (struct pm_held){r->task, r->epoch, r->attempt};
     /* Revoked leases that the owner has not let go of take a place that the broker knows nothing of. */
-    peer->granted = peer->credit > revoked && !peer->is_stopped ? peer->credit - revoked : 0;
+    uint64_t room = (uint64_t)peer->credit + peer->ahead;
+    peer->granted = room > revoked && !peer->is_stopped ? room - revoked : 0;
     *out = (struct pm_msg_hello){
         .role = peer->role,
         .proto_min = PM_PROTO_MIN,
@@ -435,7 +442,8 @@ static void send_beat(struct pm_peer *peer, int64_t now_us)
     if (peer->link.state != PM_LINK_UP || now_us - peer->beaten_us < beat_interval_us(peer))
         return;
     struct pm_arena arena = {0};
-    struct pm_progress *leases = pm_arena_alloc(&arena, peer->held.count * sizeof *leases);
+    struct pm_progress *leases =
+        pm_arena_alloc(&arena, (peer->held.count + peer->waiting_count) * sizeof *leases);
     uint32_t count = 0;
     size_t cursor = 0;
     void *value;
@@ -444,6 +452,9 @@ static void send_beat(struct pm_peer *peer, int64_t now_us)
         if (h->has_progress && !h->is_revoked && count < PM_LIMIT_HELD)
             leases[count++] = (struct pm_progress){h->lease->task, h->lease->attempt, h->permille};
     }
+    /* What waits for its turn is as alive as what is worked on. */
+    for (const struct pm_held_lease *h = peer->waiting; h && count && count < PM_LIMIT_HELD; h = h->next)
+        leases[count++] = (struct pm_progress){h->lease->task, h->lease->attempt, 0};
     struct pm_msg_beat beat = {.leases = leases, .lease_count = count};
     if (count && !pm_link_send(peer, PM_MSG_BEAT, &beat, NULL)) {
         peer->beaten_us = now_us;
@@ -509,6 +520,11 @@ static int check_config(const struct pm_peer_config *config, struct pm_error *er
     return pm_endpoint_check(config->endpoint, err);
 }
 
+static bool is_far(const struct pm_peer_config *config)
+{
+    return config->role == PM_ROLE_WORKER && !strncmp(config->endpoint, "tcp://", 6);
+}
+
 int pm_peer_open(const struct pm_peer_config *config, struct pm_peer **out, struct pm_error *err)
 {
     *out = NULL;
@@ -528,6 +544,7 @@ int pm_peer_open(const struct pm_peer_config *config, struct pm_peer **out, stru
     peer->role = config->role;
     peer->credit = config->credit;
     peer->give_up_us = config->give_up_us;
+    peer->ahead = is_far(config) ? AHEAD_LEAST + config->credit / AHEAD_SHARE : 0;
     peer->reader_count = config->reader_count;
     peer->readers = pm_xalloc((config->reader_count + 1) * sizeof *peer->readers);
     for (uint32_t i = 0; i < config->reader_count; i++)

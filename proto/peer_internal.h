@@ -56,6 +56,7 @@ struct pm_peer {
     char *server_key, *key_file; /* NULL: none */
     const char **readers, **models;
     uint32_t reader_count, model_count, credit;
+    uint32_t ahead; /* leases that wait here while `credit` others are worked on: the network is hidden */
     enum pm_role role;
     int64_t give_up_us;
     uint64_t instance;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "proto/crop.h"
 #include "proto/page.h"
 #include "proto/sheet.h"
 #include "proto/task_log.h"
@@ -29,10 +30,11 @@ struct running {
     int64_t leased_us, deadline_us; /* deadline on the monotonic clock; 0: none */
     uint32_t attempt, crop;
     bool wants_partial;
-    struct pm_buf partial; /* read and not yet sent to watchers */
-    int64_t partial_us;    /* when some was sent last */
-    bool is_own_deadline;  /* set by the job's owner: another attempt would pass it, too */
-    struct open_sheet *sheet;
+    struct pm_buf partial;    /* read and not yet sent to watchers */
+    int64_t partial_us;       /* when some was sent last */
+    bool is_own_deadline;     /* set by the job's owner: another attempt would pass it, too */
+    struct open_sheet *sheet; /* NULL: the crop came with the lease, in */
+    uint8_t *pixels;
     struct pm_task_id id; /* for the log: the lease is gone when the result is sent */
 };
 
@@ -42,6 +44,7 @@ struct pm_worker {
     struct pm_map running;   /* task -> struct running */
     struct pm_strmap sheets; /* key -> struct open_sheet */
     struct pm_buf encoded;
+    bool is_stopping; /* finishes what it holds */
 };
 
 struct pm_worker *pm_worker_new(struct pm_peer *peer, struct pm_reader *reader)
@@ -72,17 +75,30 @@ static int use_sheet(struct pm_worker *w, const char *key, struct open_sheet **o
 
 static void leave_sheet(struct pm_worker *w, struct open_sheet *s)
 {
-    if (--s->users)
+    if (!s || --s->users)
         return;
     pm_strmap_remove(&w->sheets, s->key);
     pm_sheet_close(&s->sheet);
     free(s);
 }
 
+/* The crop of a lease: out of the page's sheet, or, far from the broker, out of the lease itself. */
+static int get_crop(struct pm_worker *w, const struct pm_peer_event *e, struct open_sheet **sheet_out,
+                    struct pm_sheet_crop *crop, struct pm_error *err)
+{
+    if (pm_crop_is_there(e->lease))
+        return pm_crop_unpack(e->lease, e->payload, crop, err);
+    if (!pm_peer_blobs(w->peer))
+        return pm_fail(err, PM_EPROTO, "the broker is elsewhere and sent no crop along");
+    int rc = use_sheet(w, e->lease->sheet, sheet_out, err);
+    return rc ? rc : pm_sheet_crop(&(*sheet_out)->sheet, e->lease->region, crop, err);
+}
+
 static void forget(struct pm_worker *w, struct running *r)
 {
     pm_map_remove(&w->running, r->task);
     leave_sheet(w, r->sheet);
+    free(r->pixels);
     pm_buf_free(&r->partial);
     free(r);
 }
@@ -99,6 +115,7 @@ void pm_worker_free(struct pm_worker **worker)
         struct running *r = value;
         pm_reader_cancel(w->reader, task, NULL);
         leave_sheet(w, r->sheet);
+        free(r->pixels);
         pm_buf_free(&r->partial);
         free(r);
     }
@@ -132,17 +149,18 @@ static int token_limit(uint32_t tokens)
     return tokens > INT_MAX ? INT_MAX : (int)tokens;
 }
 
-static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
+static void admit(struct pm_worker *w, const struct pm_peer_event *event)
 {
+    const struct pm_msg_lease *lease = event->lease;
     struct pm_error err;
-    struct pm_sheet_crop crop;
+    struct pm_sheet_crop crop = {0};
     struct running *r = NULL;
     struct open_sheet *sheet = NULL;
     if (lease->kind != PM_KIND_REGION) {
         pm_fail(&err, PM_EPROTO, "a worker cannot do a task of kind %s", pm_kind_name(lease->kind));
         goto fail;
     }
-    if (use_sheet(w, lease->sheet, &sheet, &err) || pm_sheet_crop(&sheet->sheet, lease->region, &crop, &err))
+    if (get_crop(w, event, &sheet, &crop, &err))
         goto fail;
     r = pm_xalloc(sizeof *r);
     *r = (struct running){.task = lease->task,
@@ -151,7 +169,8 @@ static void admit(struct pm_worker *w, const struct pm_msg_lease *lease)
                           .wants_partial = lease->options.partial_events,
                           .leased_us = pm_clock_us(),
                           .sheet = sheet,
-                          .id = pm_task_id_of(lease)};
+                          .id = pm_task_id_of(lease),
+                          .pixels = sheet ? NULL : (uint8_t *)(uintptr_t)crop.image.pixels};
     set_deadline(r, lease);
     struct pm_reader_request request = {.id = lease->task,
                                         .image = crop.image,
@@ -169,8 +188,9 @@ fail:;
     struct pm_task_id id = pm_task_id_of(lease);
     pm_task_log_end(&id, "refused", 0, &err);
     pm_peer_fail(w->peer, lease->task, &err, is_final(err.code));
-    if (sheet)
-        leave_sheet(w, sheet);
+    if (!sheet)
+        free((void *)(uintptr_t)crop.image.pixels);
+    leave_sheet(w, sheet);
     free(r);
 }
 
@@ -309,20 +329,20 @@ static int step(struct pm_worker *w, struct pm_error *err)
     return 0;
 }
 
-/* Returns 1 when told to stop. */
 static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error *err)
 {
     struct pm_worker *w = ctx;
     (void)err;
     switch (e->kind) {
     case PM_PEER_LEASE:
-        admit(w, e->lease);
+        admit(w, e);
         return 0;
     case PM_PEER_REVOKE:
         revoke(w, e->task);
         return 0;
     case PM_PEER_STOP:
-        return 1;
+        w->is_stopping = true;
+        return 0;
     case PM_PEER_READY:
         pm_log(PM_LOG_DEBUG, "ready");
         return 0;
@@ -340,7 +360,9 @@ int pm_worker_run(struct pm_worker *w, struct pm_error *err)
         /* Take what has arrived without waiting when there is work; wait for a lease when there is none. */
         int rc = pm_peer_each(w->peer, pm_reader_running(w->reader) ? 0 : IDLE_WAIT_US, take_event, w, err);
         if (rc)
-            return rc < 0 ? rc : 0;
+            return rc;
+        if (w->is_stopping && !pm_peer_can_finish(w->peer))
+            return 0;
         end_overdue(w);
         if (pm_reader_running(w->reader) && (rc = step(w, err)))
             return rc;

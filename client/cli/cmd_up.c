@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/supervise.h"
 #include "client/cli/cli.h"
+#include "client/cli/control.h"
 #include "client/cli/fleet.h"
 #include "client/cli/locate.h"
 #include "client/cli/private.h"
@@ -65,6 +66,29 @@ static const struct pm_option options[] = {
      0},
     {"reader", 'r', PM_OPTION_TEXT, "NAME[:WORKERS],...",
      "The models that the workers run; jobs choose one of them. Default: fast.", UP(reader), 0, 0},
+    {"listen", 0, PM_OPTION_TEXT, "URL,...",
+     "Also serve clients and workers of other hosts at tcp://HOST:PORT, encrypted, for the keys that "
+     "`pagemill "
+     "keys allow` has let in.",
+     UP(listen), 0, 0},
+    {"join", 0, PM_OPTION_TEXT, "URL",
+     "Run workers only, for the broker at tcp://HOST:PORT of another host. Needs --server-key and --key.",
+     UP(join), 0, 0},
+    {"server-key", 0, PM_OPTION_TEXT, "KEY",
+     "With --join: the broker's public key, as `pagemill keys server` prints it there, or a file that holds "
+     "it. "
+     "Default: $PAGEMILL_SERVER_KEY.",
+     UP(server_key), 0, 0},
+    {"key", 0, PM_OPTION_TEXT, "FILE",
+     "With --join: this host's key file, made by `pagemill keys new` and allowed at the broker with role "
+     "work. "
+     "Default: $PAGEMILL_KEY.",
+     UP(key), 0, 0},
+    {"max-jobs", 0, PM_OPTION_UINT, "N",
+     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 100000.", UP(max_jobs), 1,
+     10000000},
+    {"min-free", 0, PM_OPTION_UINT, "MB", "Free disk space below which no jobs are accepted. Default: 64.",
+     UP(min_free_mb), 1, 1 << 24},
     {"drain", 0, PM_OPTION_UINT, "SECONDS", "How long a stop waits for pages in hand. Default: 60.",
      UP(drain_s), 1, 1000000},
     {"metrics", 0, PM_OPTION_TEXT, "ADDRESS",
@@ -144,6 +168,11 @@ static int choose_pixels(struct folders *f, const struct pm_up_config *up, struc
 static int open_folders(struct folders *f, const struct pm_up_config *up, struct pm_error *err)
 {
     f->run = up->run ? absolute(up->run) : pm_locate_run_dir();
+    if (up->join && !up->run) { /* beside a whole fleet of the same user */
+        char *own = pm_xprintf("%s-join", f->run);
+        free(f->run);
+        f->run = own;
+    }
     f->state = up->state ? absolute(up->state) : pm_locate_state_dir();
     if (strlen(f->run) + strlen("/client.sock") >= sizeof(((struct sockaddr_un *)0)->sun_path))
         return pm_fail(err, PM_EINVAL,
@@ -152,6 +181,8 @@ static int open_folders(struct folders *f, const struct pm_up_config *up, struct
     int rc = pm_locate_models(up->models, &f->models, err);
     if (!rc)
         rc = lock(f, f->run, err);
+    if (up->join) /* whoever runs workers only has nothing to keep */
+        return rc;
     if (!rc)
         rc = lock(f, f->state, err);
     return rc ? rc : choose_pixels(f, up, err);
@@ -170,6 +201,7 @@ static void close_folders(struct folders *f, bool was_started)
     if (was_started) {
         remove_file(f->run, "client.sock");
         remove_file(f->run, "work.sock");
+        remove_file(f->run, PM_CONTROL_NAME);
         remove_file(f->run, PM_FLEET_STATE_LINK);
         if (f->pixels_root)
             (void)pm_fs_remove_tree(f->pixels_root, NULL);
@@ -220,15 +252,22 @@ static int serve(const struct settings *s, struct pm_error *err)
     if (!rc)
         rc = pm_readers_parse(up->reader ? up->reader : "fast", f.models, up->workers, up->threads, &readers,
                               err);
-    struct pm_log_files *logs = rc ? NULL : open_logs(&f);
+    struct pm_log_files *logs = rc || up->join ? NULL : open_logs(&f);
     if (!rc) {
-        link_state(&f);
+        if (!up->join)
+            link_state(&f);
         struct pm_fleet fleet = {.run_dir = f.run,
                                  .state_dir = f.state,
                                  .pixel_dir = f.pixels,
                                  .models = f.models,
                                  .log_level = up->log_level ? up->log_level : "info",
                                  .metrics = up->metrics,
+                                 .listen = up->listen,
+                                 .join = up->join,
+                                 .server_key = up->server_key,
+                                 .key = up->key,
+                                 .max_jobs = up->max_jobs,
+                                 .min_free_mb = up->min_free_mb,
                                  .readers = readers.items,
                                  .reader_count = readers.count,
                                  .layouts = up->layouts ? up->layouts
@@ -345,6 +384,10 @@ static int run(const struct pm_command *command, int argc, char **argv)
         pm_cli_error("up: %s", err.text);
         code = PM_EXIT_USAGE;
     }
+    if (code < 0 && s.up.join && s.up.listen) {
+        pm_cli_error("up: --join runs workers for a broker elsewhere; --listen belongs to that broker");
+        code = PM_EXIT_USAGE;
+    }
     if (code < 0 && s.up.log_level && (level = pm_log_level_parse(s.up.log_level)) < 0) {
         pm_cli_error("up: the log level is debug, info, warning or error, not \"%s\"", s.up.log_level);
         code = PM_EXIT_USAGE;
@@ -375,6 +418,7 @@ const struct pm_command pm_command_up = {
              "foreground and "
              "logs to standard error, as systemd likes it (Type=notify).\n"
              "\n"
+             "SIGHUP, or `pagemill restart`, replaces all processes one after another while work goes on. "
              "SIGTERM or Ctrl-C finishes the pages in hand and stops; a second one stops at once. `pagemill "
              "down` "
              "does the "

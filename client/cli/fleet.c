@@ -24,7 +24,7 @@
 #define STOP_PATIENCE_US 2000000 /* services after SIGTERM, before SIGKILL */
 #define START_PATIENCE_US                                                                                    \
     120000000 /* a successor's, until the broker has welcomed it: large weights on a slow disk */
-#define ARGUMENTS_MOST 40
+#define ARGUMENTS_MOST 64
 
 enum phase {
     RUNNING,
@@ -137,6 +137,12 @@ static int add_broker(struct run *r, struct pm_error *err)
         put_number(&a, "--result-ttl", f->result_ttl_s);
     if (f->metrics)
         put_pair(&a, "--metrics", f->metrics);
+    if (f->listen)
+        put_pair(&a, "--listen", f->listen);
+    if (f->max_jobs)
+        put_number(&a, "--max-jobs", f->max_jobs);
+    if (f->min_free_mb)
+        put_number(&a, "--min-free", f->min_free_mb);
     put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);
@@ -173,7 +179,10 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
 {
     const struct pm_fleet *f = r->fleet;
     int rc = 0, *keep = pm_xalloc((f->keep_count + 1) * sizeof *keep);
-    char *endpoint = pm_xprintf("ipc://%s/work.sock", f->run_dir);
+    char *endpoint = f->join ? pm_xstrdup(f->join) : pm_xprintf("ipc://%s/work.sock", f->run_dir);
+    char host[64] = "";
+    if (f->join && (gethostname(host + 1, sizeof host - 2) == 0) && host[1])
+        host[0] = '@'; /* the broker's lists show workers of several hosts */
     if (f->keep_count)
         memcpy(keep, f->keep_fds, f->keep_count * sizeof *keep);
     keep[f->keep_count] = r->joined_fds[1];
@@ -182,7 +191,13 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
         char *name = pm_xprintf("%s-%u", kind, i);
         put(&a, program);
         put_pair(&a, "--endpoint", endpoint);
-        put_pair(&a, "--name", name);
+        char *known_as = pm_xprintf("%s%s", name, host);
+        put_pair(&a, "--name", known_as);
+        free(known_as);
+        if (f->join && f->server_key)
+            put_pair(&a, "--server-key", f->server_key);
+        if (f->join && f->key)
+            put_pair(&a, "--key", f->key);
         put_pair(&a, "--log-level", f->log_level);
         put_number(&a, "--ready-fd", (uint64_t)r->joined_fds[1]);
         if (reader) {
@@ -257,7 +272,10 @@ static void enter(struct run *r, enum phase phase)
         pm_notify_send(&r->notify, patience);
         free(patience);
         pm_supervise_hold(r->set);
-        pm_supervise_signal(r->set, r->broker, SIGTERM);
+        if (r->broker != SIZE_MAX)
+            pm_supervise_signal(r->set, r->broker, SIGTERM);
+        else /* workers finish what they hold */
+            pm_supervise_signal(r->set, SIZE_MAX, SIGTERM);
         r->phase_until_us = now + (int64_t)r->fleet->drain_s * 1000000;
     } else if (phase == STOPPING) {
         pm_supervise_hold(r->set);
@@ -412,7 +430,8 @@ static void on_descriptors(struct run *r)
 {
     char bytes[64];
     const char *line;
-    if (r->fds[FD_READY].revents & POLLIN && read(r->fds[FD_READY].fd, bytes, sizeof bytes) > 0)
+    if (r->broker != SIZE_MAX && r->fds[FD_READY].revents & POLLIN &&
+        read(r->fds[FD_READY].fd, bytes, sizeof bytes) > 0)
         on_ready(r, pm_supervise_pid(r->set, r->broker));
     if (r->fds[FD_JOINED].revents & POLLIN)
         read_joined(r);
@@ -449,7 +468,7 @@ static void loop(struct run *r)
         if (r->phase != RUNNING) {
             if (!pm_supervise_alive(r->set))
                 return;
-            bool is_drained = r->broker == SIZE_MAX || !pm_supervise_is_alive(r->set, r->broker);
+            bool is_drained = r->broker != SIZE_MAX && !pm_supervise_is_alive(r->set, r->broker);
             if (r->phase == DRAINING && (is_drained || now >= r->phase_until_us))
                 enter(r, STOPPING);
             else if (r->phase == STOPPING && now >= r->phase_until_us)
@@ -476,6 +495,21 @@ static int open_sockets(struct run *r, struct pm_error *err)
         free(path);
     }
     return rc;
+}
+
+/* What runs for a broker elsewhere are workers: the others share files with it. */
+static int add_all(struct run *r, struct pm_error *err)
+{
+    if (r->fleet->join)
+        return add_workers(r, err);
+    int rc = open_sockets(r, err);
+    if (!rc)
+        rc = add_broker(r, err);
+    if (!rc)
+        rc = add_workers(r, err);
+    if (!rc)
+        rc = add_kind(r, "pagemill-layoutd", "layoutd", 1, r->fleet->layouts, NULL, err);
+    return rc ? rc : add_kind(r, "pagemill-collector", "collector", 1, 1, NULL, err);
 }
 
 static void close_pair(int fds[2])
@@ -526,11 +560,8 @@ int pm_fleet_run(const struct pm_fleet *fleet, struct pm_error *err)
     r.fds[FD_JOINED].fd = r.joined_fds[0];
     r.fds[FD_LIFE].fd = fleet->life_fd;
     r.fds[FD_SIGNAL].fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if ((rc = open_sockets(&r, err)) ||
-        (!fleet->is_private && (rc = pm_control_open(fleet->run_dir, &r.control, err))) ||
-        (rc = add_broker(&r, err)) || (rc = add_workers(&r, err)) ||
-        (rc = add_kind(&r, "pagemill-layoutd", "layoutd", 1, fleet->layouts, NULL, err)) ||
-        (rc = add_kind(&r, "pagemill-collector", "collector", 1, 1, NULL, err))) {
+    if ((!fleet->is_private && (rc = pm_control_open(fleet->run_dir, &r.control, err))) ||
+        (rc = add_all(&r, err))) {
         report(&r, "failed", err->text);
         goto out;
     }

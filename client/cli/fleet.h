@@ -5,6 +5,8 @@
  * pipes. `pagemill up` runs it in the foreground; `pagemill parse` starts it as a child, with a pipe whose
  * end of file means that the command line is gone (killed -9 included).
  *
+ * `pagemill restart` asks it for new processes over RUN/fleet.sock (control.h, rolling.h).
+ *
  * Stopping: SIGTERM or SIGINT drains (the broker stops giving out work and waits for what is in hand, then
  * the others are told to go); a second signal stops at once. A broker that leaves with exit code 0 was told
  * to by a client and ends the fleet too. Threads: one, the process's main one. */
@@ -21,6 +23,11 @@
 struct pm_fleet { /* strings borrowed */
     const char *run_dir, *state_dir, *pixel_dir, *models;
     const char *log_level;
+    const char *listen; /* NULL, or tcp endpoints that the broker serves too */
+    /* NULL, or the broker elsewhere (tcp://HOST:PORT) that this fleet's workers work for: then there is no
+     * broker, layoutd or collector here. */
+    const char *join, *server_key, *key;
+    uint32_t max_jobs, min_free_mb;        /* 0: the broker's defaults */
     const char *metrics;                   /* NULL, or where the broker serves them */
     const struct pm_fleet_reader *readers; /* [reader_count], sized */
     uint32_t reader_count;

@@ -6,8 +6,10 @@
 #include "base/config.h"
 
 struct pm_up_file {
-    char *state, *run, *pixels, *models, *reader, *log_level, *metrics;
+    char *state, *run, *pixels, *models, *reader, *log_level, *metrics, *listen, *join, *server_key, *key;
     int64_t workers, layouts, threads, credit, keep_results_us, drain_us;
+    int64_t max_jobs;
+    uint64_t min_free_bytes;
     uint64_t pixel_budget_bytes, kv_memory_bytes;
 };
 
@@ -37,6 +39,17 @@ static const struct pm_setting settings[] = {
      "regions a worker holds at once; 0: its default"},
     {"kv_memory", PM_SETTING_BYTES, AT(kv_memory_bytes), NULL, 0, 1e13, NULL,
      "most memory of a worker for texts being written, by readers that write token by token; 0: its default"},
+    {"listen", PM_SETTING_TEXT, AT(listen), NULL, 0, 0, NULL,
+     "where clients and workers of other hosts are served: tcp://HOST:PORT,...; empty: nowhere"},
+    {"max_jobs", PM_SETTING_INT, AT(max_jobs), NULL, 0, 10000000, NULL,
+     "unfinished jobs at most; 0: the broker's default"},
+    {"min_free", PM_SETTING_BYTES, AT(min_free_bytes), NULL, 0, 1e13, NULL,
+     "free disk space below which no jobs are accepted; 0: the broker's default"},
+    {"join", PM_SETTING_TEXT, AT(join), NULL, 0, 0, NULL,
+     "run workers only, for the broker at tcp://HOST:PORT; empty: a whole fleet"},
+    {"server_key", PM_SETTING_TEXT, AT(server_key), NULL, 0, 0, NULL,
+     "join: the broker's public key, or a file that holds it"},
+    {"key", PM_SETTING_TEXT, AT(key), NULL, 0, 0, NULL, "join: the key file of this host's workers"},
     {"drain", PM_SETTING_DURATION, AT(drain_us), NULL, 0, 1e6, NULL,
      "how long a stop waits for pages in hand; 0: 60 seconds"},
     {"metrics", PM_SETTING_TEXT, AT(metrics), NULL, 0, 0, NULL,
@@ -82,6 +95,12 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_text(&config->reader, f->reader);
     fill_text(&config->log_level, f->log_level);
     fill_text(&config->metrics, f->metrics);
+    fill_text(&config->listen, f->listen);
+    fill_text(&config->join, f->join);
+    fill_text(&config->server_key, f->server_key);
+    fill_text(&config->key, f->key);
+    fill_number(&config->max_jobs, (uint64_t)f->max_jobs);
+    fill_number(&config->min_free_mb, (f->min_free_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->pixel_budget_mb, (f->pixel_budget_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->kv_memory_mb, (f->kv_memory_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->result_ttl_s, seconds(f->keep_results_us));
