@@ -14,7 +14,7 @@ struct settings {
     struct pm_cli_fleet fleet;
     struct pm_read_options read;
     const char *key, *batch;
-    uint32_t priority, deadline_s;
+    uint32_t priority;
     bool wait, partial, again;
 };
 static const struct pm_option own_options[] = {
@@ -31,9 +31,6 @@ static const struct pm_option own_options[] = {
     {"again", 0, PM_OPTION_FLAG, NULL,
      "Read everything anew: no earlier job, and no page that was read before, stands for it.",
      offsetof(struct settings, again), 0, 0},
-    {"deadline", 0, PM_OPTION_UINT, "SECONDS",
-     "The job fails when it has not ended this long after it was accepted. Default: none.",
-     offsetof(struct settings, deadline_s), 1, UINT32_MAX},
     {"priority", 0, PM_OPTION_UINT, "N", "0 (background) to 4 (interactive). Default: 2.",
      offsetof(struct settings, priority), 0, 4},
     {"batch", 0, PM_OPTION_TEXT, "NAME", "Group the jobs under this name, for jobs, watch and cancel.",
@@ -148,7 +145,6 @@ static int run(const struct pm_command *command, int argc, char **argv)
         config.submit.priority = s.priority;
         config.submit.partial_text = s.partial;
         config.submit.again = s.again;
-        config.submit.deadline_s = s.deadline_s;
         code = work(&s, &config, &intake);
     }
     pm_intake_free(&intake);

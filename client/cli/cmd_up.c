@@ -431,7 +431,6 @@ const struct pm_command pm_command_up = {
              "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
              " RUN/work.sock            for the fleet's own processes\n"
              " STATE/                   journal and blobs\n"
-             " STATE/logs/fleet.log     what all processes log, for `pagemill logs`; older ones are .1 to "
-             ".4\n",
+             " STATE/logs/fleet.log     lines of all processes; older files are .1 to .4\n",
          .tables = tables},
 };

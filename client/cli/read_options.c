@@ -133,7 +133,6 @@ int pm_read_prepare(const struct pm_command *command, struct pm_read_options *o,
     config->submit.seed = o->seed;
     config->submit.region_timeout_s = o->region_timeout_s;
     config->submit.deadline_s = o->deadline_s;
-    config->submit.again = o->again;
     config->to_stdout = o->to_stdout;
     config->is_quiet = o->is_quiet;
     config->timeout_s = o->timeout_s;

@@ -8,7 +8,7 @@ struct pm_read_options {
     const char *out, *format, *pages, *password, *password_file, *reader, *drop, *files_from, *whole;
     uint32_t dpi, timeout_s, max_tokens, region_timeout_s, seed, deadline_s;
     float temperature, repetition_penalty;
-    bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images, again;
+    bool to_stdout, no_save, is_quiet, no_orientation, no_deskew, no_images;
     char *password_read; /* owned: of password_file */
 };
 
@@ -171,14 +171,6 @@ struct pm_read_options {
          offsetof(type, m.deadline_s),                                                                         \
          1,                                                                                                    \
          100000000},                                                                                           \
-        {"again",                                                                                              \
-         0,                                                                                                    \
-         PM_OPTION_FLAG,                                                                                       \
-         NULL,                                                                                                 \
-         "Read everything anew, also pages that the fleet has read before.",                                   \
-         offsetof(type, m.again),                                                                              \
-         0,                                                                                                    \
-         0},                                                                                                   \
     {                                                                                                          \
         "quiet", 'q', PM_OPTION_FLAG, NULL, "No progress and no summary; only errors.",                        \
             offsetof(type, m.is_quiet), 0, 0                                                                   \
