@@ -130,6 +130,15 @@ static void note(struct pm_broker *b, struct pm_conn *c, struct pm_msg_result *r
     c->tokens += r->tokens;
 }
 
+/* What a process really did: readers that work on several regions at once divide their time in the phases. */
+static uint64_t work_us(const struct pm_msg_result *r)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < r->phase_count; i++)
+        sum += r->phases[i].us;
+    return r->phase_count ? sum : r->run_us;
+}
+
 /* The manifest keeps when what happened; the files do not, their bytes are the same for the same input. */
 static void stamp(struct pm_broker *b, struct pm_msg_result *r)
 {
@@ -188,7 +197,7 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     } else {
         c->done += !is_failure;
         c->failed += is_failure;
-        c->busy_us += r.run_us;
+        c->busy_us += is_failure ? 0 : work_us(&r);
         if (is_failure && pm_task_kind(r.task) == PM_KIND_ASSEMBLE_DOC &&
             pm_err_from_name(r.error_code) == PM_ENOTFOUND)
             find_lost_pages(b, pm_task_job(r.task));
