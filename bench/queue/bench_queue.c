@@ -106,6 +106,7 @@ int main(int argc, char **argv)
     if (!a.settings.broker)
         a.settings.broker = beside;
     printf("| %-78s | %12s %-10s | %-9s |\n|---|---:|---|\n", "", "figure", "", "target");
+    fflush(stdout);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (is_wanted(a.settings.only, parts[i].name))
             parts[i].run(&a.settings);

@@ -189,7 +189,8 @@ struct pm_msg_submit goods_submit(const struct goods *g, const char *reader)
                                               .formats = "md,json",
                                               .drop = "",
                                               .stem = "report-2026-11",
-                                              .partial_events = true}};
+                                              .partial_events = true,
+                                              .again = true}};
 }
 
 void goods_answer(struct goods *g, struct fake *f, const struct pm_msg_lease *lease, uint32_t pages,
