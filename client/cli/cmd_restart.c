@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "client/cli/cli.h"
 #include "client/cli/control.h"
+#include "client/cli/locate.h"
 
 struct settings {
     struct pm_cli_fleet fleet;
@@ -73,8 +74,15 @@ static int run(const struct pm_command *command, int argc, char **argv)
     struct settings s = {0};
     struct pm_arguments arguments;
     int code = pm_cli_begin(command, argc, argv, &s, &arguments);
-    char *endpoint = code < 0 ? pm_cli_endpoint(&s.fleet, &code) : NULL;
-    char *run_dir = endpoint ? run_dir_of(endpoint) : NULL;
+    if (code < 0)
+        code = pm_cli_use_color(command, s.fleet.color);
+    if (code >= 0) {
+        free(arguments.items);
+        return code;
+    }
+    /* Whether anybody is there is for the supervisor's own socket to say: its broker may be elsewhere. */
+    char *endpoint = pm_cli_find_endpoint(&s.fleet, &code);
+    char *run_dir = endpoint ? run_dir_of(endpoint) : code ? NULL : pm_locate_run_dir();
     if (run_dir) {
         code = ask(&s, &arguments, run_dir);
     } else if (endpoint) {
@@ -107,7 +115,9 @@ const struct pm_command pm_command_restart = {
              "\n"
              "PROCESS is a name (worker-2) or a kind (worker, layoutd, collector, broker); none: all. "
              "`pagemill "
-             "top` lists them. `kill -HUP` of a supervisor without a terminal does the same.\n",
+             "top` lists them. Workers that joined a broker elsewhere are restarted on their own host: "
+             "--socket "
+             "RUN/fleet.sock. `kill -HUP` of a supervisor without a terminal does the same.\n",
          .more = PM_CLI_EXIT_SECTION,
          .tables = tables,
          .most = 1024},
