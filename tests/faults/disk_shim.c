@@ -15,10 +15,9 @@
 #include <unistd.h>
 
 #include "tests/faults/disk_log.h"
+#include "tests/faults/shim.h"
 
-#define FDS        4096
-#define PATH_BYTES 4096
-#define SHOWN      __attribute__((visibility("default")))
+#define FDS 4096
 
 enum { NOT_OURS, FILE_OF_DISK, DIR_OF_DISK, WITNESS };
 static struct {
@@ -86,20 +85,10 @@ static void put(enum disk_op op, ino_t inode, uint64_t at, uint64_t covers, cons
     errno = before;
 }
 
-/* The absolute path of what (dir, path) names, without links: the store has none. */
-static const char *absolute(int dir, const char *path, char out[PATH_BYTES])
+static const char *absolute(int dir, const char *path, char out[SHIM_PATH])
 {
-    char base[PATH_BYTES / 2] = "", link[64];
     set_up();
-    if (*path != '/') {
-        snprintf(link, sizeof link, dir == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/%d", dir);
-        ssize_t n = readlink(link, base, sizeof base - 1);
-        base[n > 0 ? n : 0] = 0;
-    }
-    size_t n = (size_t)snprintf(out, PATH_BYTES, "%s%s%s", base, *path == '/' ? "" : "/", path);
-    while (n > 2 && n < PATH_BYTES && (out[n - 1] == '/' || (out[n - 1] == '.' && out[n - 2] == '/')))
-        out[--n] = 0;
-    return out;
+    return shim_absolute(dir, path, out);
 }
 
 static bool is_below(const char *path)
@@ -144,7 +133,7 @@ static void opened(int fd, const char *path, int flags, bool was_there)
 
 static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
-    char full[PATH_BYTES];
+    char full[SHIM_PATH];
     absolute(dir, path, full);
     bool was_there = !(flags & O_CREAT) || !syscall(SYS_faccessat, dir, path, F_OK);
     int fd = (int)syscall(SYS_openat, dir, path, flags, mode);
@@ -152,63 +141,54 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-#define MODE_OF(flags)                                                                                       \
-    mode_t mode = 0;                                                                                         \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                   \
-        va_list args;                                                                                        \
-        va_start(args, flags);                                                                               \
-        mode = va_arg(args, mode_t);                                                                         \
-        va_end(args);                                                                                        \
-    }
-
-SHOWN int open(const char *path, int flags, ...)
+SHIM_SHOW int open(const char *path, int flags, ...)
 {
-    MODE_OF(flags)
+    SHIM_MODE(flags)
     return open_at(AT_FDCWD, path, flags, mode);
 }
-SHOWN int open64(const char *path, int flags, ...)
+SHIM_SHOW int open64(const char *path, int flags, ...)
 {
-    MODE_OF(flags)
+    SHIM_MODE(flags)
     return open_at(AT_FDCWD, path, flags, mode);
 }
-SHOWN int openat(int dir, const char *path, int flags, ...)
+SHIM_SHOW int openat(int dir, const char *path, int flags, ...)
 {
-    MODE_OF(flags)
+    SHIM_MODE(flags)
     return open_at(dir, path, flags, mode);
 }
-SHOWN int openat64(int dir, const char *path, int flags, ...)
+SHIM_SHOW int openat64(int dir, const char *path, int flags, ...)
 {
-    MODE_OF(flags)
+    SHIM_MODE(flags)
     return open_at(dir, path, flags, mode);
 }
 /* Names that the compiler's checks call. */
 int __open_2(const char *path, int flags);
 int __open64_2(const char *path, int flags);
 int __openat_2(int dir, const char *path, int flags);
-SHOWN int __open_2(const char *path, int flags)
+SHIM_SHOW int __open_2(const char *path, int flags)
 {
     return open_at(AT_FDCWD, path, flags, 0);
 }
-SHOWN int __open64_2(const char *path, int flags)
+SHIM_SHOW int __open64_2(const char *path, int flags)
 {
     return open_at(AT_FDCWD, path, flags, 0);
 }
-SHOWN int __openat_2(int dir, const char *path, int flags)
+SHIM_SHOW int __openat_2(int dir, const char *path, int flags)
 {
     return open_at(dir, path, flags, 0);
 }
-SHOWN int mkostemp(char *template, int flags)
+SHIM_SHOW int mkostemp(char *template, int flags)
 {
-    char full[PATH_BYTES];
+    char full[SHIM_PATH];
     int fd = REAL(mkostemp)(template, flags);
     opened(fd, absolute(AT_FDCWD, template, full), flags, false);
     return fd;
 }
-SHOWN int mkostemp64(char *template, int flags)
+SHIM_SHOW int mkostemp64(char *template, int flags)
 {
     return mkostemp(template, flags);
 }
-SHOWN int close(int fd)
+SHIM_SHOW int close(int fd)
 {
     if (fd == log_fd && fd >= 0)
         return 0; /* who closes everything does not know us */
@@ -235,27 +215,27 @@ static void written(int fd, const void *data, size_t bytes, int64_t at)
             bytes);
 }
 
-SHOWN ssize_t write(int fd, const void *data, size_t bytes)
+SHIM_SHOW ssize_t write(int fd, const void *data, size_t bytes)
 {
     written(fd, data, bytes, -1);
     return syscall(SYS_write, fd, data, bytes);
 }
-SHOWN ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
+SHIM_SHOW ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
 {
     written(fd, data, bytes, at);
     return syscall(SYS_pwrite64, fd, data, bytes, at);
 }
-SHOWN ssize_t pwrite64(int fd, const void *data, size_t bytes, off64_t at)
+SHIM_SHOW ssize_t pwrite64(int fd, const void *data, size_t bytes, off64_t at)
 {
     return pwrite(fd, data, bytes, at);
 }
-SHOWN int ftruncate(int fd, off_t size)
+SHIM_SHOW int ftruncate(int fd, off_t size)
 {
     if (kind_of(fd) == FILE_OF_DISK)
         put(DISK_TRUNCATE, fds[fd].inode, (uint64_t)size, 0, NULL, NULL, NULL, 0);
     return (int)syscall(SYS_ftruncate, fd, size);
 }
-SHOWN int ftruncate64(int fd, off64_t size)
+SHIM_SHOW int ftruncate64(int fd, off64_t size)
 {
     return ftruncate(fd, size);
 }
@@ -263,7 +243,7 @@ static int synced(int fd, long call)
 {
     uint64_t covers = log_end();
     int kind = kind_of(fd), rc = (int)syscall(call, fd);
-    char link[64], path[PATH_BYTES];
+    char link[64], path[SHIM_PATH];
     if (rc)
         return rc;
     if (kind == FILE_OF_DISK && strcmp(lie, "file") != 0) {
@@ -276,49 +256,49 @@ static int synced(int fd, long call)
     }
     return rc;
 }
-SHOWN int fsync(int fd)
+SHIM_SHOW int fsync(int fd)
 {
     return synced(fd, SYS_fsync);
 }
-SHOWN int fdatasync(int fd)
+SHIM_SHOW int fdatasync(int fd)
 {
     return synced(fd, SYS_fdatasync);
 }
 
-SHOWN int mkdirat(int dir, const char *path, mode_t mode)
+SHIM_SHOW int mkdirat(int dir, const char *path, mode_t mode)
 {
-    char full[PATH_BYTES];
+    char full[SHIM_PATH];
     bool is_new = syscall(SYS_faccessat, dir, path, F_OK) != 0;
     if (is_below(absolute(dir, path, full)) && is_new)
         put(DISK_MKDIR, 0, 0, 0, full, NULL, NULL, 0);
     return (int)syscall(SYS_mkdirat, dir, path, mode);
 }
-SHOWN int mkdir(const char *path, mode_t mode)
+SHIM_SHOW int mkdir(const char *path, mode_t mode)
 {
     return mkdirat(AT_FDCWD, path, mode);
 }
-SHOWN int renameat(int from_dir, const char *from, int to_dir, const char *to)
+SHIM_SHOW int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
-    char from_full[PATH_BYTES], to_full[PATH_BYTES];
+    char from_full[SHIM_PATH], to_full[SHIM_PATH];
     absolute(from_dir, from, from_full);
     /* It fails only where the new name's directory is not there; the reader of the log sees that too. */
     if (is_below(absolute(to_dir, to, to_full)))
         put(DISK_RENAME, 0, 0, 0, from_full, to_full, NULL, 0);
     return (int)syscall(SYS_renameat, from_dir, from, to_dir, to);
 }
-SHOWN int rename(const char *from, const char *to)
+SHIM_SHOW int rename(const char *from, const char *to)
 {
     return renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
-SHOWN int unlinkat(int dir, const char *path, int flags)
+SHIM_SHOW int unlinkat(int dir, const char *path, int flags)
 {
-    char full[PATH_BYTES];
+    char full[SHIM_PATH];
     bool was_there = !syscall(SYS_faccessat, dir, path, F_OK);
     if (is_below(absolute(dir, path, full)) && was_there)
         put(DISK_UNLINK, 0, 0, 0, full, NULL, NULL, 0);
     return (int)syscall(SYS_unlinkat, dir, path, flags);
 }
-SHOWN int unlink(const char *path)
+SHIM_SHOW int unlink(const char *path)
 {
     return unlinkat(AT_FDCWD, path, 0);
 }

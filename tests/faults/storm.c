@@ -63,8 +63,8 @@ static void stop(int signal_number)
     X(sum.resubmits)                                                                                         \
     X(sum.regions)                                                                                           \
     X(sum.pages)                                                                                             \
-    X(sum.lost) X(sum.doubled) X(sum.wrong) X(sum.unfinished) X(ends) X(seconds) X(slowest_start_us)         \
-        X(longest_silence_us)
+    X(sum.lost)                                                                                              \
+    X(sum.doubled) X(sum.wrong) X(sum.unfinished) X(ends) X(seconds) X(slowest_start_us) X(longest_silence_us)
 
 static uint64_t total_kills(const struct totals *t)
 {

@@ -22,6 +22,7 @@
 #include "tests/faults/ledger.h"
 
 #define CALL_MS       60000
+#define PAUSE_US      20000 /* before something is tried again */
 #define DOCUMENT_MOST ((size_t)16 << 20)
 
 struct client {
@@ -74,8 +75,10 @@ static int submit(struct client *c, unsigned number, uint64_t *job_out)
         document_bytes(&d, &bytes);
     }
     int rc = pagemill_submit_memory(c->pm, bytes.data, bytes.size, &o, CALL_MS, job_out, &err);
-    if (rc)
+    if (rc) {
         complain("submitting", number, &err);
+        usleep(PAUSE_US);
+    }
     pm_buf_free(&bytes);
     return rc;
 }
@@ -108,7 +111,7 @@ static int hash_result(struct client *c, uint64_t job, char hex[PM_HASH_HEX + 1]
 static bool may_pass(int code)
 {
     return code == PAGEMILL_ETIMEOUT || code == PAGEMILL_EBUSY || code == PAGEMILL_EGONE ||
-           code == PAGEMILL_ENOSPC;
+           code == PAGEMILL_ENOSPC || code == PAGEMILL_EIO || code == PAGEMILL_ENOMEM;
 }
 
 static void note(struct client *c, char kind, unsigned number, uint64_t job, const char *text)
@@ -124,12 +127,15 @@ static bool finish_one(struct client *c, unsigned number)
     struct pagemill_jobs *status = NULL;
     char hex[PM_HASH_HEX + 1];
     int rc = pagemill_wait(c->pm, e->job, CALL_MS, &status, &err);
+    bool is_final = status && pagemill_job_is_final((int)status->jobs[0].state) &&
+                    status->jobs[0].state != PAGEMILL_JOB_DONE;
     bool is_whole = status && !status->jobs[0].pages_failed && !status->jobs[0].regions_failed;
     pagemill_jobs_free(&status);
     if (!rc && is_whole)
         rc = hash_result(c, e->job, hex, &err);
-    if (rc && may_pass(rc)) {
+    if (rc && !is_final && may_pass(rc)) {
         complain("waiting for", number, &err);
+        usleep(PAUSE_US);
         return false;
     }
     if (rc || !is_whole) {
@@ -178,9 +184,9 @@ static int work(struct client *c)
     unsigned oldest = c->first, next = c->first;
     check_results(c);
     while (!c->is_broken) {
-        bool is_ending = (c->finish && !access(c->finish, F_OK)) || (c->jobs && next >= c->first + c->jobs);
         while (next < c->ledger.count && entry(c, next)->job)
             next++;
+        bool is_ending = (c->finish && !access(c->finish, F_OK)) || (c->jobs && next >= c->first + c->jobs);
         while (oldest < next && has_ended(entry(c, oldest)))
             oldest++;
         if (!is_ending && next - oldest < c->window) {
