@@ -15,7 +15,9 @@ void pm_show_duration(int64_t us, char *text, size_t text_bytes)
 {
     if (us < 0)
         us = 0;
-    if (us < 1000000)
+    if (us && us < 9950)
+        snprintf(text, text_bytes, "%.1f ms", (double)us / 1000);
+    else if (us < 1000000)
         snprintf(text, text_bytes, "%" PRId64 " ms", us / 1000);
     else if (us < 60000000)
         snprintf(text, text_bytes, "%.1f s", (double)us / 1e6);

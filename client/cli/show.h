@@ -26,7 +26,7 @@ double pm_show_job_part(const struct pagemill_job *job);
 uint64_t pm_show_job_left_us(const struct pagemill_job *job, int64_t now_wall_us);
 
 /* ---- show.c ---- */
-/* "532 ms", "12.3 s", "4:05", "3:02:11", "5 d". */
+/* "0.4 ms", "532 ms", "12.3 s", "4:05", "3:02:11", "5 d". */
 void pm_show_duration(int64_t us, char *text, size_t text_bytes);
 /* "812 B", "3.4 MB". */
 void pm_show_bytes(uint64_t bytes, char *text, size_t text_bytes);

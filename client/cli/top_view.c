@@ -364,6 +364,12 @@ static void add_peer(const struct pm_top_input *in, const struct pagemill_peer *
         cell(&l, PM_COLOR_NONE, -8, text);
         cellf(&l, p->failed ? PM_COLOR_BAD : PM_COLOR_NONE, -7, "%" PRIu64, p->failed);
     }
+    if (in->width >= 134) {
+        char task[24] = "-";
+        if (p->task)
+            snprintf(task, sizeof task, "%" PRIu64, p->task);
+        cell(&l, PM_COLOR_NONE, -16, task);
+    }
     if (in->width >= 116) {
         cell(&l, PM_COLOR_NONE, 0, "  ");
         for (size_t i = 0; i < p->reader_count; i++)
@@ -385,6 +391,8 @@ static void add_peers(const struct pm_top_input *in, struct pm_top_lines *out)
         cellf(&l, PM_COLOR_STRONG, 0, "%6s%9s", "BUSY", "SILENT");
     if (in->width >= 104)
         cellf(&l, PM_COLOR_STRONG, 0, "%9s%8s%7s", "PID", "DONE", "FAILED");
+    if (in->width >= 134)
+        cell(&l, PM_COLOR_STRONG, -16, "OLDEST TASK");
     if (in->width >= 116)
         cell(&l, PM_COLOR_STRONG, 0, "  READER");
     end(out, &l);

@@ -198,7 +198,7 @@ static void test_top_says(void **state)
     struct pm_top_lines out;
     pm_top_make(&in, &out);
     assert_true(has(&out, "1000 pages 10.0/s"));
-    assert_true(has(&out, "1 ms / 1:39")); /* wait of pages */
+    assert_true(has(&out, "1.2 ms / 1:39")); /* wait of pages */
     assert_true(has(&out, "stalled"));
     assert_true(has(&out, "refused_submits 3"));
     assert_false(has(&out, "nothing 0"));
