@@ -45,6 +45,10 @@ static int get_decoder(struct running *r, struct pm_decoder **out, struct pm_err
     int rc = pm_decoders_get(r->env->decoders, r->env->blobs, l->source, l->options.password, pm_clock_us(),
                              out, err);
     atomic_store(&r->watch->is_timed, false);
+    if (!rc)
+        pm_log(PM_LOG_DEBUG, "decoder is ready job=%llu page=%u task=%llu attempt=%u pid=%d",
+               (unsigned long long)l->job, l->page, (unsigned long long)l->task, l->attempt,
+               pm_decode_pid(*out));
     return rc;
 }
 
@@ -129,7 +133,8 @@ static int render(struct running *r, struct pm_image *out, double *dpi_out, stru
     rc = pm_decode_render(decoder, (int)l->page - 1, l->options.dpi, out, dpi_out, err);
     atomic_store(&r->watch->is_timed, false);
     if (!rc && *pm_decode_warning(decoder))
-        pm_log(PM_LOG_WARNING, "page %u of job %llu: %s", l->page, (unsigned long long)l->job,
+        pm_log(PM_LOG_WARNING, "decoder warns job=%llu page=%u task=%llu attempt=%u: %s",
+               (unsigned long long)l->job, l->page, (unsigned long long)l->task, l->attempt,
                pm_decode_warning(decoder));
     return rc;
 }
