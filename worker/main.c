@@ -45,13 +45,15 @@ static int serve(const struct settings *s, struct pm_reader *reader, const char 
     config.models = &model;
     config.reader_count = 1;
     int rc = pm_peer_open(&config, &peer, err);
+    bool is_wrong = rc == PM_EINVAL; /* endpoint or key file */
     if (!rc) {
         struct pm_worker *worker = pm_worker_new(peer, reader);
         rc = pm_worker_run(worker, err);
         pm_worker_free(&worker);
     }
     pm_peer_free(&peer);
-    return rc ? 1 : EX_OK;
+    /* A key that is not allowed is not allowed next time either. */
+    return !rc ? EX_OK : is_wrong || rc == PM_EDENIED ? EX_CONFIG : 1;
 }
 
 static int run(void *settings, struct pm_error *err)
@@ -101,7 +103,8 @@ static const struct pm_daemon worker = {
                   "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512, "
                   "avx2 or plain. Default: the best that the processor has.\n"
                   "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
-                  " 78     the model cannot be loaded; starting again cannot help\n"
+                  " 78     the model cannot be loaded, or the broker does not let this key in; starting\n"
+                  "        again cannot help\n"
                   " other  start it again\n",
               .tables = tables},
     .see_also = "pagemill(1), pagemill-up(1), pagemill-broker(8), pagemill-layoutd(8)",
