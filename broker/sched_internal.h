@@ -157,6 +157,7 @@ struct peer {
 struct timer {
     int64_t when;
     uint64_t task;
+    uint32_t mark; /* back-off: what the task had behind it; another one was set since when that differs */
 };
 struct timers { /* the earliest first */
     struct timer *items;
@@ -314,7 +315,8 @@ void pm_page_rerun(struct pm_sched *s, struct pm_now now, struct job *j, struct 
 struct peer *pm_peer_find(const struct pm_sched *s, uint32_t id); /* NULL: none */
 void pm_lease_end(struct pm_sched *s, struct lease *l); /* frees it; the task's state is the caller's */
 void pm_lease_revoke(struct pm_sched *s, uint64_t task, const char *reason); /* and tells the peer */
-void pm_timer_add(struct timers *t, int64_t when, uint64_t task);
+void pm_timer_add(struct timers *t, int64_t when, uint64_t task, uint32_t mark);
+void pm_task_wait(struct pm_sched *s, const struct ref *r, int64_t until_us); /* NONE, WAIT -> WAIT */
 uint64_t pm_timer_pop(struct timers *t);
 uint32_t pm_task_cost(const struct ref *r);
 

@@ -11,7 +11,7 @@
 
 /* ---- timers ---- */
 
-void pm_timer_add(struct timers *t, int64_t when, uint64_t task)
+void pm_timer_add(struct timers *t, int64_t when, uint64_t task, uint32_t mark)
 {
     PM_GROW(t->items, t->count, t->capacity);
     size_t i = t->count++;
@@ -19,7 +19,7 @@ void pm_timer_add(struct timers *t, int64_t when, uint64_t task)
         t->items[i] = t->items[(i - 1) / 2];
         i = (i - 1) / 2;
     }
-    t->items[i] = (struct timer){when, task};
+    t->items[i] = (struct timer){when, task, mark};
 }
 
 uint64_t pm_timer_pop(struct timers *t)
@@ -485,14 +485,27 @@ static void forgive_gap(struct pm_sched *s, int64_t gap)
     s->due_us = INT64_MIN;
 }
 
+static uint32_t mark_of(const struct ref *r)
+{
+    return r->generation << 19 | (uint32_t)r->t->issue << 11 | (uint32_t)r->t->fails << 3 | r->t->kills;
+}
+
+void pm_task_wait(struct pm_sched *s, const struct ref *r, int64_t until_us)
+{
+    r->t->state = TASK_WAIT;
+    pm_timer_add(&s->timers, until_us, r->task, mark_of(r));
+}
+
 static void wake_waiting(struct pm_sched *s, struct pm_now now)
 {
     while (s->timers.count && s->timers.items[0].when <= now.us) {
         struct ref r;
-        if (!pm_sched_ref(s, pm_timer_pop(&s->timers), &r) || r.t->state != TASK_WAIT)
+        uint32_t mark = s->timers.items[0].mark;
+        /* It may have been taken over from an earlier broker meanwhile, have failed again and wait anew. */
+        if (!pm_sched_ref(s, pm_timer_pop(&s->timers), &r) || r.t->state != TASK_WAIT || mark != mark_of(&r))
             continue;
         if (r.t->needs_disk && s->is_disk_full) {
-            pm_timer_add(&s->timers, now.us + DISK_WAIT_US, r.task);
+            pm_task_wait(s, &r, now.us + DISK_WAIT_US);
             continue;
         }
         r.t->needs_disk = false;

@@ -310,9 +310,8 @@ static void try_again(struct pm_sched *s, struct pm_now now, const struct ref *r
         pm_task_ready(s, r);
         return;
     }
-    t->state = TASK_WAIT;
-    pm_timer_add(&s->timers, now.us + back_off_us(s, f->why, is_kill ? t->kills + t->fails + 1u : t->fails),
-                 r->task);
+    unsigned nth = is_kill ? t->kills + t->fails + 1u : t->fails;
+    pm_task_wait(s, r, now.us + back_off_us(s, f->why, nth));
 }
 
 void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, const struct failure *f)
@@ -321,9 +320,8 @@ void pm_task_fail(struct pm_sched *s, struct pm_now now, const struct ref *r, co
     char full[600];
     t->state = TASK_NONE;
     if (f->code == PM_ENOSPC && f->why == FAIL_RESOURCES && s->is_disk_full) {
-        t->state = TASK_WAIT; /* not its fault, nor for ever */
-        t->needs_disk = true;
-        pm_timer_add(&s->timers, now.us + back_off_us(s, f->why, 1), r->task);
+        t->needs_disk = true; /* not its fault, nor for ever */
+        pm_task_wait(s, r, now.us + back_off_us(s, f->why, 1));
         return;
     }
     write_down(s, now, r, f);

@@ -210,7 +210,8 @@ static void set_deadline(struct pm_sched *s, struct pm_now now, uint64_t id, uin
     if (!seconds)
         return;
     int64_t left = from_wall_us + (int64_t)seconds * 1000000 - now.wall_us;
-    pm_timer_add(&s->deadlines, now.us + (left > 0 ? left : 0), id << 32 | pm_stub_find(s, id)->generation);
+    pm_timer_add(&s->deadlines, now.us + (left > 0 ? left : 0), id << 32 | pm_stub_find(s, id)->generation,
+                 0);
 }
 
 static void end_late_jobs(struct pm_sched *s, struct pm_now now)

@@ -389,7 +389,7 @@ static void fail(struct reference *r, const struct place *at, enum ref_cause cau
     t->state = REF_OPEN;
     if (cause == REF_FULL && r->is_disk_full) {
         t->needs_disk_us = r->now_us;
-        t->not_before_us = r->now_us + least_wait_us(cause, 1);
+        t->not_before_us = 0;
         return;
     }
     r->failures[cause]++;
