@@ -158,10 +158,9 @@ static void add_refusals(const struct page *p)
 {
     pm_expo_family(p->out, "pagemill_refusals_total", "counter",
                    "Requests and greetings refused, by reason.");
-    for (int code = 1; code < (int)PM_METRICS_CODES; code++) {
-        const struct pm_expo_label labels[] = {{"reason", pm_err_name(-code)}};
-        if (-code >= PM_EINTERNAL)
-            pm_expo_count(p->out, "pagemill_refusals_total", labels, 1, p->metrics->refusals[code]);
+    for (int code = 0; code < (int)PM_METRICS_CODES && -code >= PM_EINTERNAL; code++) {
+        const struct pm_expo_label labels[] = {{"reason", code ? pm_err_name(-code) : "other"}};
+        pm_expo_count(p->out, "pagemill_refusals_total", labels, 1, p->metrics->refusals[code]);
     }
     pm_expo_family(p->out, "pagemill_events_total", "counter",
                    "Everything refused, dropped, repaired or tried again, by name.");
