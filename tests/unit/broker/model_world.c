@@ -91,11 +91,15 @@ static void tell(const struct world *w, const char *format, ...)
 }
 
 /* Fates are a function of the place and its generation: a poison stays one until a retry. */
-enum fate { GOOD, BAD_INPUT, POISON, HEAVY };
+enum fate { GOOD, BAD_INPUT, POISON, HEAVY, STUBBORN };
 static enum fate fate_of(uint64_t task, uint32_t attempt)
 {
     uint64_t h = mix(task * 31 + (attempt >> 8));
-    return h % 61 == 7 ? BAD_INPUT : h % 53 == 5 ? POISON : h % 47 == 3 ? HEAVY : GOOD;
+    return h % 61 == 7   ? BAD_INPUT
+           : h % 53 == 5 ? POISON
+           : h % 47 == 3 ? HEAVY
+           : h % 67 == 9 ? STUBBORN
+                         : GOOD;
 }
 static uint32_t page_count_of(uint64_t job)
 {
@@ -514,7 +518,7 @@ static bool make_answer(struct world *w, const struct fake *p, const struct pm_h
         r->error_code = fate == HEAVY ? "no-memory" : "format";
         r->error_text = "as its fate wants it";
         r->is_final_error = fate == BAD_INPUT && h->task % 2;
-    } else if (one_in(w, 40)) {
+    } else if (fate == STUBBORN || one_in(w, 40)) {
         r->error_code = soft[below(w, 8)];
         r->error_text = "bad luck";
     } else if (one_in(w, 200)) {
@@ -611,9 +615,12 @@ static void restart(struct world *w, enum crash when)
 static void present_old(struct world *w, struct fake *p)
 {
     struct pm_held h;
+    const struct fake *other = &w->peers[below(w, PEERS)];
     if (!w->old_count || p->held_count == MAX_HELD)
         return;
     h = w->old[below(w, w->old_count)];
+    if (one_in(w, 3) && other != p && other->held_count)
+        h = other->held[below(w, other->held_count)];
     if (pm_kind_role(pm_task_kind(h.task)) != roles[p - w->peers] ||
         ref_is_current(&w->ref, p->id, h.task, h.epoch, h.attempt))
         return;
