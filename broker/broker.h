@@ -32,6 +32,7 @@ struct pm_broker_config {
                              ever */
     uint64_t known_bytes; /* ... and so much of them */
     uint64_t min_free_bytes; /* of the disk: below it no submits */
+    uint64_t max_store_bytes; /* of stored sources and results: above it no submits; 0: no limit */
     uint32_t max_jobs;
     const char *metrics; /* where to serve metrics, metrics_http.h; NULL: nowhere */
     int ready_fd;        /* -1: none */
@@ -46,6 +47,8 @@ struct pm_broker_config {
     X(unknown_peers)                                                                                         \
     X(wrong_role)                                                                                            \
     X(refused_submits)                                                                                       \
+    X(refused_disk_full)                                                                                     \
+    X(refused_store_full)                                                                                    \
     X(refused_requests)                                                                                      \
     X(duplicate_submits)                                                                                     \
     X(hellos_refused)                                                                                        \
@@ -155,6 +158,8 @@ struct pm_broker {
     bool is_replaced;        /* another broker follows at once: services keep their leases */
     struct pm_actions spare; /* the scheduler's list and this one take turns */
     uint64_t next_conn, disk_free;
+    uint64_t stored, stored_before; /* since the last sweep ended; of these before the one that goes on began */
+    int64_t store_sweep_us;
     struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */
     struct pm_conn **conns;
     size_t conn_count, conn_capacity, conns_of[PM_SOCKET_COUNT];
@@ -266,6 +271,12 @@ int64_t pm_chores_next_us(const struct pm_broker *b);
 /* space.c: the disk's free bytes, and the reserve that keeps the journal writable. */
 int pm_space_reserve(struct pm_broker *b, struct pm_error *err);
 void pm_space_check(struct pm_broker *b);
+/* Stored sources and results: as the last sweep found them, and what came since. */
+uint64_t pm_space_stored(const struct pm_broker *b);
+void pm_space_add(struct pm_broker *b, uint64_t bytes);
+void pm_space_counted(struct pm_broker *b); /* a sweep of the disk blobs is done */
+/* Is there room for a document on the disk and under the limit? PM_ENOSPC, counted, says what to do. */
+int pm_space_for(struct pm_broker *b, uint64_t bytes, struct pm_error *err);
 bool pm_space_release(struct pm_broker *b); /* gives the reserve up; false when it is gone already */
 
 /* serve.c: the metrics page. */

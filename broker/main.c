@@ -11,8 +11,8 @@
 
 struct settings {
     struct pm_daemon_settings daemon;
-    const char *state, *run, *pixels;
-    uint32_t pixel_budget_mb, min_free_mb, max_jobs;
+    const char *state, *run, *pixels, *listen;
+    uint32_t pixel_budget_mb, min_free_mb, max_jobs, max_store_mb;
     uint32_t result_ttl_s, stall_s, drain_s, known_ttl_s, known_mb;
     const char *metrics;
     uint32_t parent_pid;          /* 0: none */
@@ -46,10 +46,14 @@ static const struct pm_option options[] = {
      "is remembered.",
      AT(known_mb), 0, 1 << 24},
     {"max-jobs", 0, PM_OPTION_UINT, "N",
-     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs),
-     1, 10000000},
+     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs), 1,
+     10000000},
     {"min-free", 0, PM_OPTION_UINT, "MB", "Free disk space below which no jobs are accepted. Default: 64.",
      AT(min_free_mb), 0, 1 << 24},
+    {"max-store", 0, PM_OPTION_UINT, "MB",
+     "Stored sources and results at most; beyond that submits are answered with no-space. Default: 0, no limit but "
+     "--min-free.",
+     AT(max_store_mb), 0, UINT32_MAX},
     {"stall", 0, PM_OPTION_UINT, "SEC",
      "A lease without a sign of progress for this long (or four times its predicted time, if that is longer) "
      "is taken back. Default: 5.",
@@ -101,6 +105,7 @@ static int run(void *settings, struct pm_error *err)
                                       .drain_us = (int64_t)s->drain_s * US_A_SECOND,
                                       .adopt_us = US_A_SECOND,
                                       .min_free_bytes = (uint64_t)s->min_free_mb << 20,
+                                      .max_store_bytes = (uint64_t)s->max_store_mb << 20,
                                       .max_jobs = s->max_jobs,
                                       .metrics = s->metrics,
                                       .ready_fd = s->ready_fd == UINT32_MAX ? -1 : (int)s->ready_fd,

@@ -229,6 +229,7 @@ void pm_refs_sweep_begin(struct pm_broker *b)
     if (b->refs->is_sweeping)
         return;
     b->refs->is_sweeping = true;
+    b->stored_before = b->stored;
     b->refs->sweeping = PM_BLOB_DISK;
     b->refs->walk = (struct pm_blob_walk){.part = 0};
 }
@@ -244,6 +245,8 @@ int pm_refs_sweep(struct pm_broker *b, struct pm_error *err)
     if (!refs->walk.is_done)
         return rc;
     b->counters[PM_COUNT_blobs_removed] += refs->walk.removed;
+    if (!rc && refs->sweeping == PM_BLOB_DISK)
+        pm_space_counted(b);
     refs->walk = (struct pm_blob_walk){.part = 0};
     refs->is_sweeping = refs->sweeping == PM_BLOB_DISK; /* then the pixels */
     refs->sweeping = PM_BLOB_PIXELS;

@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 
 #define RESERVE_BYTES (8 << 20)
+#define RECOUNT_US    10000000 /* a store at its limit is counted again so often: results may be gone */
 
 int pm_space_reserve(struct pm_broker *b, struct pm_error *err)
 {
@@ -55,4 +56,42 @@ void pm_space_check(struct pm_broker *b)
     }
     b->is_full = full;
     pm_sched_disk_full(b->sched, full);
+}
+
+uint64_t pm_space_stored(const struct pm_broker *b)
+{
+    return pm_blobs_bytes(b->blobs, PM_BLOB_DISK) + b->stored;
+}
+
+void pm_space_add(struct pm_broker *b, uint64_t bytes)
+{
+    b->stored += bytes;
+}
+
+void pm_space_counted(struct pm_broker *b)
+{
+    b->stored -= b->stored_before;
+    b->stored_before = b->stored;
+}
+
+int pm_space_for(struct pm_broker *b, uint64_t bytes, struct pm_error *err)
+{
+    uint64_t limit = b->config.max_store_bytes;
+    if (b->is_full) {
+        pm_count(b, PM_COUNT_refused_disk_full);
+        return pm_fail(err, PM_ENOSPC, "no space left: %llu MB free in %s, new jobs need %llu MB",
+                       (unsigned long long)(b->disk_free >> 20), b->config.state_dir,
+                       (unsigned long long)(b->config.min_free_bytes >> 20));
+    }
+    if (!limit || (bytes <= limit && pm_space_stored(b) <= limit - bytes))
+        return 0;
+    pm_count(b, PM_COUNT_refused_store_full);
+    if (b->now.us - b->store_sweep_us > RECOUNT_US) {
+        b->store_sweep_us = b->now.us;
+        pm_refs_sweep_begin(b);
+    }
+    return pm_fail(err, PM_ENOSPC,
+                   "no space left: %llu MB of documents and results are stored, the limit is %llu MB: forget "
+                   "finished jobs, or wait until they expire",
+                   (unsigned long long)(pm_space_stored(b) >> 20), (unsigned long long)(limit >> 20));
 }

@@ -30,8 +30,9 @@ static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, str
     if (!u)
         return pm_fail(err, PM_EBUSY, "%d uploads are open on this connection, which is the limit",
                        PM_CONN_UPLOADS);
-    if (b->is_full)
-        return pm_fail(err, PM_ENOSPC, "no space left in %s", b->config.state_dir);
+    int rc = pm_space_for(b, 0, err);
+    if (rc)
+        return rc;
     /* A file without a name: whatever happens, nothing of it stays. */
     u->fd = open(pm_blobs_dir(b->blobs, PM_BLOB_DISK), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (u->fd < 0)

@@ -91,22 +91,22 @@ int pm_verb_submit(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     accepted.job = pm_sched_known(b->sched, c->client, s.key);
     accepted.is_duplicate = accepted.job != 0;
     int rc = 0;
-    if (!accepted.job && b->is_full)
-        rc = pm_fail(err, PM_ENOSPC, "no space left: %llu MB free in %s, new jobs need %llu MB",
-                     (unsigned long long)(b->disk_free >> 20), b->config.state_dir,
-                     (unsigned long long)(b->config.min_free_bytes >> 20));
-    if (!rc && !accepted.job)
+    if (!accepted.job)
         rc = check(b, &s, err);
+    if (!rc && !accepted.job)
+        rc = pm_space_for(b, s.source_bytes, err);
     if (!rc && !accepted.job)
         rc = pm_sched_submit(b->sched, b->now, c->client, &s, &accepted.job, &accepted.is_duplicate, err);
     if (rc) {
         pm_count(b, PM_COUNT_refused_submits);
         return rc;
     }
-    if (accepted.is_duplicate)
+    if (accepted.is_duplicate) {
         pm_count(b, PM_COUNT_duplicate_submits);
-    else
+    } else {
+        pm_space_add(b, s.source_bytes);
         log_accepted(&s, c->client, accepted.job);
+    }
     pm_conn_send(b, c, PM_MSG_ACCEPTED, &accepted);
     return 0;
 }
