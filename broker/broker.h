@@ -19,10 +19,12 @@
 #include "broker/times.h"
 #include "proto/blob.h"
 #include "proto/frame.h"
+#include "proto/key.h"
 
-#define PM_TURN_MESSAGES 64u
-#define PM_TURN_BYTES    (64u << 20)
-#define PM_SWEEP_US      ((int64_t)300 * 1000000)
+#define PM_TURN_MESSAGES   64u
+#define PM_TURN_BYTES      (64u << 20)
+#define PM_TURN_CLIENTS_US 2000
+#define PM_SWEEP_US        ((int64_t)300 * 1000000)
 
 struct pm_broker_config {
     const char *state_dir, *run_dir, *pixel_dir; /* pixel_dir NULL: RUN/pixels */
@@ -31,13 +33,14 @@ struct pm_broker_config {
     int64_t known_ttl_us; /* pages that were read before are remembered so long after their last use; 0: for
                              ever */
     uint64_t known_bytes; /* ... and so much of them */
-    uint64_t min_free_bytes; /* of the disk: below it no submits */
+    uint64_t min_free_bytes;  /* of the disk: below it no submits */
     uint64_t max_store_bytes; /* of stored sources and results: above it no submits; 0: no limit */
     uint32_t max_jobs;
     const char *metrics; /* where to serve metrics, metrics_http.h; NULL: nowhere */
     int ready_fd;        /* -1: none */
     int deaths_fd;       /* -1: none; deaths.c */
     int parent_pid;      /* 0: none */
+    const char *listen;  /* tcp endpoints, comma-separated; NULL: none */
     int listen_fds[2];   /* of work.sock and client.sock, bound by the one that started us; -1: bind them */
 };
 
@@ -57,6 +60,9 @@ struct pm_broker_config {
     X(results_fenced)                                                                                        \
     X(results_without_blobs)                                                                                 \
     X(results_impossible)                                                                                    \
+    X(crops_sent)                                                                                            \
+    X(crop_bytes_sent)                                                                                       \
+    X(crops_too_large)                                                                                       \
     X(leases_unsent)                                                                                         \
     X(sends_delayed)                                                                                         \
     X(events_coalesced)                                                                                      \
@@ -69,6 +75,20 @@ struct pm_broker_config {
     X(blob_errors)                                                                                           \
     X(jobs_expired)                                                                                          \
     X(page_times_left_out)                                                                                   \
+    X(strangers_refused)                                                                                     \
+    X(keys_refused)                                                                                          \
+    X(handshakes_failed)                                                                                     \
+    X(connections_barred)                                                                                    \
+    X(connections_over_limit)                                                                                \
+    X(connections_silent)                                                                                    \
+    X(connections_cut)                                                                                       \
+    X(cut_for_breach)                                                                                        \
+    X(cut_for_hoarding)                                                                                      \
+    X(cut_for_not_reading)                                                                                   \
+    X(cut_for_key)                                                                                           \
+    X(missing_rights)                                                                                        \
+    X(impostors)                                                                                             \
+    X(log_lines_saved)                                                                                       \
     X(known_pages_used)                                                                                      \
     X(known_pages_dropped)
 
@@ -116,7 +136,14 @@ struct pm_conn {
     uint32_t reader_count, model_count;
     int pidfd;     /* -1: on another host */
     uint32_t peer; /* the scheduler's number; 0: a client */
-    bool is_dead;  /* to be removed at the end of the turn */
+    /* Who it is: gate.h. */
+    uint64_t login;
+    unsigned rights;
+    bool is_remote;            /* over tcp: `client` is the name of its key */
+    uint8_t key[PM_KEY_BYTES]; /* over tcp */
+    int fd;                    /* -1: unknown */
+    int64_t lost_us;           /* when its connection ended; 0: it is there */
+    bool is_dead;              /* to be removed at the end of the turn */
     bool is_unreachable;
     int64_t joined_us, heard_us, pinged_us;
     uint64_t done, failed, busy_us, tokens;
@@ -136,10 +163,12 @@ struct pm_conn {
     struct pm_upload uploads[PM_CONN_UPLOADS];
 };
 
-enum { PM_SOCKET_WORK, PM_SOCKET_CLIENT, PM_SOCKET_COUNT };
+/* ipc for services, ipc for clients, tcp for both; NULL without --listen. */
+enum { PM_SOCKET_WORK, PM_SOCKET_CLIENT, PM_SOCKET_NET, PM_SOCKET_COUNT };
 
 struct pm_refs;
 struct pm_deaths;
+struct pm_gate;
 struct pm_broker {
     struct pm_broker_config config;
     struct pm_sched *sched;
@@ -147,6 +176,7 @@ struct pm_broker {
     struct pm_blobs *blobs;
     struct pm_refs *refs;
     struct pm_deaths *deaths;
+    struct pm_gate *gate;
     void *zmq, *sockets[PM_SOCKET_COUNT];
     int epoll_fd, signal_fd, parent_fd, lock_fds[2];
     char *host;
@@ -158,7 +188,8 @@ struct pm_broker {
     bool is_replaced;        /* another broker follows at once: services keep their leases */
     struct pm_actions spare; /* the scheduler's list and this one take turns */
     uint64_t next_conn, disk_free;
-    uint64_t stored, stored_before; /* since the last sweep ended; of these before the one that goes on began */
+    uint64_t stored,
+        stored_before; /* since the last sweep ended; of these before the one that goes on began */
     int64_t store_sweep_us;
     struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */
     struct pm_conn **conns;

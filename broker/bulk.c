@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/broker.h"
+#include "broker/gate.h"
 
 #define SLICE_LOOK   20000 /* jobs looked at in a turn */
 #define SLICE_CHANGE 64    /* ... and changed */
@@ -13,6 +14,7 @@ struct pm_bulk {
     struct pm_bulk *next;
     uint64_t conn, ref, cursor;
     char *batch; /* "": any */
+    char *only;  /* jobs of this client; NULL: everybody's */
     bool is_forget;
     uint32_t count;
 };
@@ -27,6 +29,8 @@ int pm_bulk_begin(struct pm_broker *b, const struct pm_conn *c, const struct pm_
     *at = pm_xalloc(sizeof **at);
     **at =
         (struct pm_bulk){.conn = c->id, .ref = q->ref, .batch = pm_xstrdup(q->batch), .is_forget = is_forget};
+    const char *only = pm_gate_only_client(c, 0);
+    (*at)->only = only ? pm_xstrdup(only) : NULL;
     return 0;
 }
 
@@ -34,6 +38,7 @@ static struct pm_bulk *drop(struct pm_bulk *k)
 {
     struct pm_bulk *next = k->next;
     free(k->batch);
+    free(k->only);
     free(k);
     return next;
 }
@@ -54,7 +59,7 @@ static int retry(struct pm_broker *b, uint64_t job, struct pm_error *err)
 /* False when there is no job left. */
 static bool slice(struct pm_broker *b, struct pm_bulk *k, struct pm_error *err)
 {
-    const struct pm_sched_filter filter = {.batch = k->batch, .state = k->is_forget ? PM_JOB_FAILED : 0};
+    const struct pm_sched_filter filter = {.batch = k->batch, .state = k->is_forget ? PM_JOB_FAILED : 0, .client = k->only};
     for (unsigned looked = 0, changed = 0; looked < SLICE_LOOK && changed < SLICE_CHANGE; looked++) {
         uint64_t job = pm_sched_next_job(b->sched, &k->cursor, &filter);
         if (!job)

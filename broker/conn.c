@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/gate.h"
 
 /* Waiting for a peer that does not read: then it is cut. */
 #define OUT_MOST       8192
@@ -39,7 +40,7 @@ struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_mes
     c->socket = socket;
     memcpy(c->route, m->route, m->route_bytes);
     c->route_bytes = m->route_bytes;
-    c->pidfd = -1;
+    c->pidfd = c->fd = -1;
     c->joined_us = c->heard_us = b->now.us;
     for (int i = 0; i < PM_CONN_UPLOADS; i++)
         c->uploads[i].fd = -1;
@@ -71,7 +72,7 @@ void pm_conn_cut(struct pm_broker *b, struct pm_conn *c)
     if (c->is_dead)
         return;
     c->is_dead = true;
-    b->services_changed |= c->socket == PM_SOCKET_WORK;
+    b->services_changed |= c->role != PM_ROLE_CLIENT && c->role != PM_ROLE_SUPERVISOR;
     char key[2 * 32 + 2];
     route_key(c->socket, c->route, c->route_bytes, key);
     if (pm_strmap_get(&b->by_route, key) == c)
@@ -214,6 +215,7 @@ void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type,
     if (c->out_count >= OUT_MOST || c->out_bytes >= OUT_MOST_BYTES) {
         pm_log(PM_LOG_WARNING, "peer cut name=%s: it does not read its answers", c->name ? c->name : "?");
         pm_count(b, PM_COUNT_peers_cut);
+        pm_gate_put_out(b, c, PM_COUNT_cut_for_not_reading);
         if (c->peer)
             pm_sched_peer_end(b->sched, b->now, c->peer, PM_PEER_KILLED);
         pm_conn_cut(b, c);
@@ -283,7 +285,7 @@ void pm_refuse_stranger(struct pm_broker *b, int socket, const struct pm_message
 
 void pm_conn_watch_exit(struct pm_broker *b, struct pm_conn *c)
 {
-    if (strcmp(c->host, b->host) || !c->pid || c->pid > INT32_MAX)
+    if (c->is_remote || strcmp(c->host, b->host) || !c->pid || c->pid > INT32_MAX)
         return;
     c->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)c->pid, 0);
     if (c->pidfd < 0)
@@ -299,6 +301,10 @@ void pm_conn_exits(struct pm_broker *b)
     int n = epoll_wait(b->epoll_fd, events, 64, 0);
     for (int i = 0; i < n; i++) {
         struct pm_conn *c = NULL;
+        if (!events[i].data.u64) {
+            pm_gate_keys_changed(b);
+            continue;
+        }
         for (size_t k = 0; k < b->conn_count && !c; k++)
             if (b->conns[k]->id == events[i].data.u64)
                 c = b->conns[k];

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/gate.h"
 
 #define PROGRESS_US  100000
 #define PARTIAL_MOST 256
@@ -103,9 +104,13 @@ void pm_events_take(struct pm_broker *b, const struct pm_action *event)
         if (!c->watch_count || c->is_dead)
             continue;
         const struct pm_watch *w = watch_for(b, c, event->job);
-        if (w && (event->event != PM_EVENT_PARTIAL || w->partial))
-            pm_events_push(b, c, event->event, event->job, event->page, event->region, event->blob,
-                           event->text);
+        if (!w || (event->event == PM_EVENT_PARTIAL && !w->partial))
+            continue;
+        bool is_own = pm_gate_may_read(c, pm_sched_client(b->sched, event->job));
+        if (!is_own && (pm_gate_only_client(c, PM_RIGHT_WATCH) || event->event == PM_EVENT_PARTIAL))
+            continue; /* who only watches sees that pages are read, not what is on them */
+        pm_events_push(b, c, event->event, event->job, event->page, event->region, is_own ? event->blob : "",
+                       event->text);
     }
 }
 

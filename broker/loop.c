@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "broker/broker.h"
+#include "broker/gate.h"
 #include "broker/known.h"
 
 #define HOUSEKEEPING_US 1000000
@@ -17,7 +18,7 @@
 #define GIVE_UP_US      30000000 /* a service that cannot be reached and whose process cannot be watched */
 #define EXPIRE_MOST     64
 
-enum { POLL_SIGNAL = PM_SOCKET_COUNT, POLL_EXITS, POLL_MORE, POLL_MOST = POLL_MORE + 3 };
+enum { POLL_SIGNAL = PM_SOCKET_NET, POLL_EXITS, POLL_GATE, POLL_MORE, POLL_MOST = POLL_MORE + 4 };
 
 /* ---- commit ---- */
 
@@ -113,16 +114,21 @@ static void carry_out(struct pm_broker *b)
 static int receive(struct pm_broker *b, int socket, struct pm_error *err)
 {
     size_t bytes = 0;
+    int64_t until = socket == PM_SOCKET_WORK ? INT64_MAX : pm_clock_us() + PM_TURN_CLIENTS_US;
     for (unsigned i = 0; i < PM_TURN_MESSAGES && bytes < PM_TURN_BYTES && !b->is_stopping; i++) {
+        if (i && until != INT64_MAX && pm_clock_us() > until)
+            return 0; /* requests that take long must not keep the services waiting */
         struct pm_message m;
         struct pm_error bad;
-        int rc = pm_message_receive(b->sockets[socket], true, &b->arena, &m, &bad);
+        int rc = pm_message_receive(b->sockets[socket], pm_gate_how(b, socket), &b->arena, &m, &bad);
         if (rc == PM_EAGAIN)
             return 0;
+        if (!rc || rc == PM_EPROTO)
+            pm_gate_took(b, socket, &m);
         if (rc == PM_EPROTO) {
             pm_count(b, PM_COUNT_malformed_messages);
             pm_log(PM_LOG_DEBUG, "malformed message: %s", bad.text);
-            if (m.route_bytes)
+            if (pm_gate_breach(b, socket, &m, PM_BREACH_MALFORMED, bad.text) && m.route_bytes)
                 pm_refuse_stranger(b, socket, &m, 0, rc, bad.text);
             continue;
         }
@@ -184,7 +190,9 @@ static void look_after_conns(struct pm_broker *b)
         int64_t silent = b->now.us - c->heard_us;
         if (c->is_dead || silent < PING_US)
             continue;
-        if (c->peer && c->is_unreachable && c->pidfd < 0 && silent > GIVE_UP_US) {
+        /* Over tcp the end of the connection is seen; it had PING_US to come again. */
+        bool is_gone = silent > GIVE_UP_US || c->lost_us;
+        if (c->peer && c->is_unreachable && c->pidfd < 0 && is_gone) {
             pm_log(PM_LOG_WARNING, "%s is gone name=%s", pm_role_name(c->role), c->name);
             pm_count(b, PM_COUNT_peers_gone);
             pm_sched_peer_end(b->sched, b->now, c->peer, PM_PEER_KILLED);
@@ -216,6 +224,7 @@ static void keep_house(struct pm_broker *b)
         return;
     b->housekeeping_us = b->now.us;
     pm_space_check(b);
+    pm_gate_keep(b);
     look_after_conns(b);
     pm_serve_turn(b); /* connections that are silent for too long */
     expire(b);
@@ -249,11 +258,14 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         {.socket = b->sockets[PM_SOCKET_CLIENT], .events = ZMQ_POLLIN},
         {.fd = b->signal_fd, .events = ZMQ_POLLIN},
         {.fd = b->epoll_fd, .events = ZMQ_POLLIN},
+        {.socket = pm_gate_socket(b), .events = ZMQ_POLLIN},
     };
     int count = POLL_MORE, parent = POLL_MOST - 1; /* zmq_poll skips no descriptors: only what is there */
     int pages = POLL_MOST - 1, pages_fd = pm_serve_fd(b);
     if (b->config.deaths_fd >= 0)
         items[count++] = (zmq_pollitem_t){.fd = b->config.deaths_fd, .events = ZMQ_POLLIN};
+    if (b->sockets[PM_SOCKET_NET])
+        items[count++] = (zmq_pollitem_t){.socket = b->sockets[PM_SOCKET_NET], .events = ZMQ_POLLIN};
     if (b->parent_fd >= 0)
         items[parent = count++] = (zmq_pollitem_t){.fd = b->parent_fd, .events = ZMQ_POLLIN};
     if (pages_fd >= 0)
@@ -267,9 +279,13 @@ static int turn(struct pm_broker *b, struct pm_error *err)
         b->is_stopping = true;
     }
     take_signals(b);
+    if (items[POLL_GATE].revents)
+        pm_gate_serve(b);
     int rc = receive(b, PM_SOCKET_WORK, err);
     if (!rc)
         rc = receive(b, PM_SOCKET_CLIENT, err);
+    if (!rc && b->sockets[PM_SOCKET_NET])
+        rc = receive(b, PM_SOCKET_NET, err);
     if (rc)
         return rc;
     if (items[POLL_EXITS].revents)

@@ -29,6 +29,11 @@ static const struct pm_option options[] = {
      "The sockets work.sock and client.sock. The same rules; one broker at a time.", AT(run), 0, 0},
     {"pixels", 0, PM_OPTION_TEXT, "DIR",
      "Pixel blobs (crops of pages in work), best on tmpfs. Default: RUN/pixels.", AT(pixels), 0, 0},
+    {"listen", 0, PM_OPTION_TEXT, "URL,...",
+     "Also serve services and clients of other hosts at tcp://HOST:PORT (* for every address), encrypted, "
+     "and only "
+     "for keys that `pagemill keys allow` has let in.",
+     AT(listen), 0, 0},
     {"pixel-budget", 0, PM_OPTION_UINT, "MB",
      "Pixel blobs in flight at most; pages wait when it is used up. Default: 512.", AT(pixel_budget_mb), 1,
      1 << 24},
@@ -96,6 +101,7 @@ static int run(void *settings, struct pm_error *err)
     char *pixels = s->pixels ? pm_xstrdup(s->pixels) : pm_fs_join(s->run, "pixels");
     struct pm_broker_config config = {.state_dir = s->state,
                                       .run_dir = s->run,
+                                      .listen = s->listen,
                                       .pixel_dir = pixels,
                                       .pixel_budget_bytes = (uint64_t)s->pixel_budget_mb << 20,
                                       .result_ttl_us = (int64_t)s->result_ttl_s * US_A_SECOND,
@@ -149,6 +155,7 @@ static const struct pm_daemon broker = {
                  "\fFILES\n"
                  " STATE/journal.db  every job; docs/journal.md describes it\n"
                  " STATE/blobs       sources and results, named by their content\n"
+                 " STATE/keys        the key for tcp and the list of keys that are let in\n"
                  " STATE/reserve     given up when the disk is full, so that the ends of\n"
                  "                   jobs can still be written\n"
                  " STATE/state.lock, RUN/run.lock\n"

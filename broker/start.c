@@ -19,6 +19,7 @@
 #include "base/fs.h"
 #include "base/host.h"
 #include "broker/broker.h"
+#include "broker/gate.h"
 #include "broker/known.h"
 
 #define ROOM_PATIENCE_US 8000000
@@ -220,21 +221,46 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
 
 /* ---- sockets and signals ---- */
 
+/* One ROUTER for services and clients: the role of the key decides. */
+static int listen_on_network(struct pm_broker *b, struct pm_error *err)
+{
+    void *s = b->sockets[PM_SOCKET_NET] = zmq_socket(b->zmq, ZMQ_ROUTER);
+    char *list = pm_xstrdup(b->config.listen), *rest = list, *endpoint;
+    int rc = s ? pm_socket_options(s, ZMQ_ROUTER, err)
+               : pm_fail(err, PM_EIO, "cannot make a socket: %s", zmq_strerror(errno));
+    if (!rc)
+        rc = pm_gate_guard(b, PM_SOCKET_NET, err);
+    while (!rc && (endpoint = strsep(&rest, ","))) {
+        char bound[256] = "";
+        size_t size = sizeof bound;
+        if (strncmp(endpoint, "tcp://", 6) != 0)
+            rc = pm_fail(err, PM_EINVAL, "--listen wants tcp://HOST:PORT, not \"%.100s\"", endpoint);
+        else if (zmq_bind(s, endpoint))
+            rc = pm_fail(err, PM_EINVAL, "cannot listen on %s: %s", endpoint, zmq_strerror(errno));
+        else if (!zmq_getsockopt(s, ZMQ_LAST_ENDPOINT, bound, &size))
+            pm_log(PM_LOG_INFO, "listening endpoint=%s", bound);
+    }
+    free(list);
+    return rc;
+}
+
 static int open_sockets(struct pm_broker *b, struct pm_error *err)
 {
-    static const char *const names[PM_SOCKET_COUNT] = {"work.sock", "client.sock"};
+    static const char *const names[] = {"work.sock", "client.sock"};
     b->zmq = zmq_ctx_new();
     if (!b->zmq)
         return pm_fail(err, PM_ENOMEM, "cannot start ZeroMQ: %s", zmq_strerror(errno));
     zmq_ctx_set(b->zmq, ZMQ_MAX_SOCKETS, 64);
-    int rc = 0;
-    for (int i = 0; i < PM_SOCKET_COUNT && !rc; i++) {
+    int rc = pm_gate_open(b, err);
+    for (int i = 0; i < PM_SOCKET_NET && !rc; i++) {
         char *endpoint = pm_xprintf("ipc://%s/%s", b->config.run_dir, names[i]);
         rc = pm_endpoint_check(endpoint, err);
         if (!rc && !(b->sockets[i] = zmq_socket(b->zmq, ZMQ_ROUTER)))
             rc = pm_fail(err, PM_EIO, "cannot make a socket: %s", zmq_strerror(errno));
         if (!rc)
             rc = pm_socket_options(b->sockets[i], ZMQ_ROUTER, err);
+        if (!rc)
+            rc = pm_gate_guard(b, i, err);
         /* A socket that outlives the broker: while another one starts, connections wait in its queue. */
         int given = b->config.listen_fds[i];
         if (!rc && given >= 0 && zmq_setsockopt(b->sockets[i], ZMQ_USE_FD, &given, sizeof given))
@@ -243,7 +269,7 @@ static int open_sockets(struct pm_broker *b, struct pm_error *err)
             rc = pm_fail_errno(err, "cannot bind %s", endpoint);
         free(endpoint);
     }
-    return rc;
+    return rc || !b->config.listen ? rc : listen_on_network(b, err);
 }
 
 static int open_signals(struct pm_broker *b, struct pm_error *err)
@@ -286,7 +312,7 @@ int pm_broker_open(const struct pm_broker_config *config, struct pm_broker **out
 {
     struct pm_broker *b = pm_xalloc(sizeof *b);
     b->config = *config;
-    for (int i = 0; i < PM_SOCKET_COUNT; i++)
+    for (int i = 0; i < PM_SOCKET_NET; i++)
         if (config->listen_fds[i] >= 0)
             fcntl(config->listen_fds[i], F_SETFD, FD_CLOEXEC);
     b->epoll_fd = b->signal_fd = b->parent_fd = b->lock_fds[0] = b->lock_fds[1] = -1;
@@ -331,12 +357,13 @@ void pm_broker_free(struct pm_broker **broker)
     for (int i = 0; i < PM_SOCKET_COUNT; i++)
         if (b->sockets[i])
             zmq_close(b->sockets[i]);
+    pm_gate_free(b);
     if (b->zmq)
         zmq_ctx_term(b->zmq);
     if (had_sockets) { /* libzmq removes them too, but not in every version */
         static const char *const names[] = {"work.sock", "client.sock", "services"};
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-            if (i < PM_SOCKET_COUNT ? b->config.listen_fds[i] >= 0 : b->is_replaced)
+            if (i < PM_SOCKET_NET ? b->config.listen_fds[i] >= 0 : b->is_replaced)
                 continue; /* whoever made the sockets removes them; the next broker reads the services */
             char *path = pm_fs_join(b->config.run_dir, names[i]);
             unlink(path);

@@ -75,8 +75,11 @@ static int set_option(void *socket, int option, int value, const char *name, str
 
 int pm_socket_options(void *socket, int zmq_type, struct pm_error *err)
 {
-    /* High-water marks count messages; the bounds that matter are credit and MAXMSGSIZE. Heartbeats find dead
-     * hosts and stopped processes; a wedged one is found by its missing beats. */
+    /* High-water marks count messages; the bounds that matter are credit and MAXMSGSIZE. No ZeroMQ
+     * heartbeats: when a connection ends whose queue is full, the next one aborts the process (libzmq 4.3.4,
+     * assertion
+     * !_io_error), and any peer can bring that about. The kernel finds dead hosts; our own pings and beats
+     * find the rest. */
     static const struct {
         int option, value;
         const char *name;
@@ -84,9 +87,12 @@ int pm_socket_options(void *socket, int zmq_type, struct pm_error *err)
         {ZMQ_LINGER, 0, "LINGER"},
         {ZMQ_SNDHWM, 1000, "SNDHWM"},
         {ZMQ_RCVHWM, 1000, "RCVHWM"},
-        {ZMQ_HEARTBEAT_IVL, 2000, "HEARTBEAT_IVL"},
-        {ZMQ_HEARTBEAT_TIMEOUT, 8000, "HEARTBEAT_TIMEOUT"},
-        {ZMQ_HEARTBEAT_TTL, 8000, "HEARTBEAT_TTL"},
+        {ZMQ_HEARTBEAT_IVL, 0, "HEARTBEAT_IVL"},
+        {ZMQ_TCP_KEEPALIVE, 1, "TCP_KEEPALIVE"},
+        {ZMQ_TCP_KEEPALIVE_IDLE, 10, "TCP_KEEPALIVE_IDLE"},
+        {ZMQ_TCP_KEEPALIVE_INTVL, 3, "TCP_KEEPALIVE_INTVL"},
+        {ZMQ_TCP_KEEPALIVE_CNT, 3, "TCP_KEEPALIVE_CNT"},
+        {ZMQ_TCP_MAXRT, 20000, "TCP_MAXRT"},
         {ZMQ_HANDSHAKE_IVL, 5000, "HANDSHAKE_IVL"},
         {ZMQ_RECONNECT_IVL, 20, "RECONNECT_IVL"},
         {ZMQ_RECONNECT_IVL_MAX, 500, "RECONNECT_IVL_MAX"},
@@ -223,7 +229,7 @@ int pm_message_receive(void *socket, unsigned how, struct pm_arena *arena, struc
     }
 out:
     if (how && (how & PM_RECEIVE_SENDER || rc == PM_EPROTO || out->header.type == PM_MSG_HELLO))
-        out->sender = sender_of(&f.frame[0], arena);
+        out->sender = sender_of(&f.frame[f.kept - 1], arena); /* the routing id's frame may know nothing */
     frames_close(&f);
     return rc;
 }

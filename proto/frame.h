@@ -54,7 +54,7 @@ int pm_header_get(const uint8_t *data, size_t bytes, struct pm_header *out, stru
  * advice: the system would cut it silently. Schemes: ipc, tcp, inproc. */
 int pm_endpoint_check(const char *endpoint, struct pm_error *err);
 
-/* Sets what every socket of ours needs before bind or connect: LINGER 0, MAXMSGSIZE, HWMs, HEARTBEATs,
+/* Sets what every socket of ours needs before bind or connect: LINGER 0, MAXMSGSIZE, HWMs, keepalive,
  * IMMEDIATE on connecting sockets, ROUTER_MANDATORY and HANDOVER off on ROUTERs. */
 int pm_socket_options(void *socket, int zmq_type, struct pm_error *err);
 

@@ -157,19 +157,20 @@ int pm_link_step(struct pm_peer *peer, int64_t now_us, struct pm_error *err)
     if (!rc && l->state != PM_LINK_UP && peer->give_up_us && now_us - l->without_us >= peer->give_up_us)
         rc = pm_fail(err, PM_ETIMEOUT, "no broker answered at %s for %.1f s: %s", peer->endpoint,
                      (double)peer->give_up_us / 1e6,
-                     l->handshakes_failed
+                     l->handshakes_failed && peer->server_key
                          ? "something is there, perhaps with another key than --server-key says"
                          : "is it running?");
     return rc;
 }
 
-#define ZAP_DENIED 400 /* 300 is "not now" */
+#define ZAP_DENIED 400 /* anything else is "not now" */
+#define PUT_OFF_US 2000000
 
 /* A monitor event is two frames: number and value, address. */
 bool pm_link_is_broken(struct pm_peer *peer)
 {
     struct pm_link *l = &peer->link;
-    bool is_broken = false;
+    bool is_broken = false, is_put_off = false;
     while (l->monitor) {
         uint8_t frame[256];
         int n = zmq_recv(l->monitor, frame, sizeof frame, ZMQ_DONTWAIT);
@@ -188,8 +189,11 @@ bool pm_link_is_broken(struct pm_peer *peer)
             zmq_recv(l->monitor, frame, sizeof frame, 0);
         is_broken |= event == ZMQ_EVENT_DISCONNECTED;
         l->is_denied |= event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH && value == ZAP_DENIED;
+        is_put_off |= event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH && value != ZAP_DENIED;
         l->handshakes_failed += event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
     }
+    if (is_put_off && !l->is_denied) /* ZeroMQ would not try again */
+        pm_link_drop(peer, pm_clock_us(), PUT_OFF_US);
     return is_broken && (l->state == PM_LINK_GREETING || l->state == PM_LINK_UP);
 }
 

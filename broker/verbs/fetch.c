@@ -1,12 +1,15 @@
 /* FETCH: the manifest of a finished job. */
 #include "broker/broker.h"
+#include "broker/gate.h"
 
 int pm_verb_fetch(struct pm_broker *b, struct pm_conn *c, const struct pm_message *m, struct pm_error *err)
 {
     const struct pm_msg_job_ref *q = m->record;
     struct pm_msg_manifest answer = {.ref = q->ref, .job = q->job};
     struct pm_job_info info;
-    int rc = pm_broker_commit(b, err);
+    int rc = pm_gate_check_job(b, c, q->job, 0, err);
+    if (!rc)
+        rc = pm_broker_commit(b, err);
     if (rc)
         return rc;
     if (!pm_sched_info(b->sched, q->job, &info))

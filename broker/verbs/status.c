@@ -1,5 +1,6 @@
 /* STATUS: one job with its failed pages and regions, and every attempt that failed. */
 #include "broker/broker.h"
+#include "broker/gate.h"
 
 /* From memory, or from the manifest of a job that ended long ago or under another broker. */
 static void add_times(struct pm_broker *b, struct pm_job_info *info)
@@ -18,7 +19,9 @@ int pm_verb_status(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
 {
     const struct pm_msg_job_ref *q = m->record;
     struct pm_msg_job answer = {.ref = q->ref};
-    int rc = pm_broker_commit(b, err);
+    int rc = pm_gate_check_job(b, c, q->job, PM_RIGHT_WATCH, err);
+    if (!rc)
+        rc = pm_broker_commit(b, err);
     if (rc)
         return rc;
     if (!pm_sched_info(b->sched, q->job, &answer.info))

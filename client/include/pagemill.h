@@ -81,16 +81,21 @@ struct pagemill_connect_options {
     const char *client; /* name for fair shares and lists; NULL: the user's name */
     int cancel_fd; /* -1 or a descriptor: blocking calls return PAGEMILL_ECANCELLED while it is readable */
     int is_remote; /* 1: send sources and results through the socket even on the same host */
+    /* For tcp, which is always encrypted. NULL: $PAGEMILL_SERVER_KEY, $PAGEMILL_KEY. */
+    const char
+        *server_key;      /* the broker's public key (`pagemill keys server` prints it), or a file with it */
+    const char *key_file; /* one's own, made by `pagemill keys new` and allowed there */
 };
 #define PAGEMILL_CONNECT_OPTIONS_INIT                                                                        \
     {                                                                                                        \
-        sizeof(struct pagemill_connect_options), 0, -1, 0                                                    \
+        sizeof(struct pagemill_connect_options), 0, -1, 0, 0, 0                                              \
     }
 
 /* Connects to a fleet and waits for its welcome. endpoint: "ipc:///run/pagemill/client.sock",
- * "tcp://host:port", the path of a socket, or NULL: $PAGEMILL_SOCKET, else the first existing one of
- * $XDG_RUNTIME_DIR/pagemill/client.sock, $TMPDIR/pagemill-UID/client.sock and /run/pagemill/client.sock.
- * PAGEMILL_EGONE when no fleet is there. */
+ * "tcp://host:port", the path of a socket, or NULL: $PAGEMILL_BROKER, $PAGEMILL_SOCKET, else the first
+ * existing one of $XDG_RUNTIME_DIR/pagemill/client.sock, $TMPDIR/pagemill-UID/client.sock and
+ * /run/pagemill/client.sock. PAGEMILL_EGONE when no fleet is there, PAGEMILL_EDENIED when it does not allow
+ * our key. */
 PAGEMILL_API int pagemill_connect(const char *endpoint, const struct pagemill_connect_options *options,
                                   int64_t timeout_ms, pagemill **out, struct pagemill_error *err);
 PAGEMILL_API void pagemill_close(pagemill **pm); /* *pm = NULL; jobs go on */

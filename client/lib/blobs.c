@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "proto/chunk.h"
 
-#define WINDOW       8u /* chunks of an upload under way */
+#define WINDOW       8u /* chunks of an upload or a download under way */
 #define SOURCE_LIMIT ((uint64_t)4 << 30)
 #define BLOB_LIMIT   ((uint64_t)4 << 30) /* a download larger than this is refused */
 
@@ -241,8 +241,10 @@ int pm_client_store(pagemill *pm, const struct pm_client_source *source, bool di
 /* ---- loading ---- */
 
 struct download {
-    uint8_t *data;
+    uint8_t *data; /* NULL until the first answer tells the size */
     uint64_t bytes, total;
+    uint64_t asked; /* bytes that were asked for */
+    bool was_asked; /* the first part was */
 };
 
 static int take_data(const struct pm_message *m, struct download *d, struct pm_error *err)
@@ -280,21 +282,83 @@ static int check_key(const char *key, const struct download *d, struct pm_error 
     return 0;
 }
 
+/* Asks for as many parts as the window allows. 0, PM_EAGAIN (the socket is full or lost), or an error. */
+static int ask_window(pagemill *pm, const char *key, struct download *d, struct pm_error *err)
+{
+    while (d->data ? d->asked < d->total && d->asked - d->bytes < (uint64_t)WINDOW * PM_CHUNK_BYTES
+                   : !d->was_asked) {
+        struct pm_msg_blob_get get = {.ref = pm->last_ref + 1, .blob = key, .offset = d->asked};
+        int rc = pm_client_send(pm, PM_MSG_BLOB_GET, &get, NULL, 0, err);
+        if (rc)
+            return rc;
+        pm->want_high = pm_client_ref(pm);
+        d->was_asked = true;
+        if (d->data)
+            d->asked += d->total - d->asked < PM_CHUNK_BYTES ? d->total - d->asked : PM_CHUNK_BYTES;
+    }
+    return 0;
+}
+
+/* From here on only answers to what is asked next are of interest. */
+static void ask_anew(pagemill *pm, struct download *d)
+{
+    d->asked = d->bytes;
+    d->was_asked = d->data != NULL;
+    pm->want_low = pm->last_ref + 1;
+    pm->want_high = pm->last_ref;
+}
+
+static int take_part(pagemill *pm, struct download *d, struct pm_error *err)
+{
+    const struct pm_message *m = &pm->answer.message;
+    int rc =
+        m->header.type == PM_MSG_REFUSE ? pm_client_refusal(m->record, err)
+        : m->header.type == PM_MSG_BLOB_DATA
+            ? take_data(m, d, err)
+            : pm_fail(err, PM_EPROTO, "the fleet answered a download with message type %u", m->header.type);
+    pm_answer_free(&pm->answer);
+    /* The first part, or one shorter than we expected: what was asked for behind it does not fit. */
+    if (!rc && (d->asked < d->bytes || (d->bytes < d->total && d->bytes % PM_CHUNK_BYTES)))
+        ask_anew(pm, d);
+    return rc;
+}
+
+static int run_download(pagemill *pm, const char *key, int64_t deadline_us, struct download *d,
+                        struct pm_error *err)
+{
+    uint64_t connection = 0; /* of this attempt */
+    int rc;
+    do {
+        if ((rc = pm_client_wait_ready(pm, deadline_us, err)))
+            return rc;
+        if (pm->connection != connection) {
+            ask_anew(pm, d);
+            connection = pm->connection;
+        }
+        rc = ask_window(pm, key, d, err);
+        bool is_full = rc == PM_EAGAIN;
+        if (rc && !is_full)
+            return rc;
+        if ((rc = pm_client_pump(pm, err)))
+            return rc;
+        if (pm->answer.is_there)
+            rc = take_part(pm, d, err);
+        else
+            rc = pm_client_wait_io(pm, deadline_us, is_full, err);
+        if (rc)
+            return rc;
+    } while (!d->data || d->bytes < d->total);
+    return 0;
+}
+
 static int download(pagemill *pm, const char *key, int64_t deadline_us, struct download *d,
                     struct pm_error *err)
 {
-    do {
-        struct pm_msg_blob_get get = {.ref = pm_client_ref(pm), .blob = key, .offset = d->bytes};
-        struct pm_answer answer;
-        int rc =
-            pm_client_call(pm, PM_MSG_BLOB_GET, &get, get.ref, PM_MSG_BLOB_DATA, deadline_us, &answer, err);
-        if (!rc)
-            rc = take_data(&answer.message, d, err);
-        pm_answer_free(&answer);
-        if (rc)
-            return rc;
-    } while (d->bytes < d->total);
-    return check_key(key, d, err);
+    pm_answer_free(&pm->answer);
+    int rc = run_download(pm, key, deadline_us, d, err);
+    pm->want_low = pm->want_high = 0;
+    pm_answer_free(&pm->answer);
+    return rc ? rc : check_key(key, d, err);
 }
 
 int pm_client_load(pagemill *pm, const char *key, int64_t deadline_us, void **data_out, size_t *bytes_out,

@@ -214,6 +214,24 @@ static void on_message(pagemill *pm, const struct pm_message *m, struct pm_arena
     } /* else: an answer nobody waits for any more (its request timed out) */
 }
 
+#define ZAP_DENIED 400
+
+/* ZeroMQ does not try again after this. */
+static void on_denied(pagemill *pm, uint32_t status)
+{
+    pm->is_refused = true;
+    pm->link = PM_LINK_DOWN;
+    if (status != ZAP_DENIED)
+        pm_fail(&pm->refusal, PM_EBUSY, "the fleet at %s put us out a moment ago: try again later",
+                pm->endpoint);
+    else if (!strncmp(pm->endpoint, "tcp://", 6))
+        pm_fail(&pm->refusal, PM_EDENIED,
+                "the fleet at %s does not allow this key: `pagemill keys allow` on its host changes that",
+                pm->endpoint);
+    else
+        pm_fail(&pm->refusal, PM_EDENIED, "the fleet at %s belongs to another user", pm->endpoint);
+}
+
 static void on_monitor(pagemill *pm)
 {
     for (;;) {
@@ -223,11 +241,17 @@ static void on_monitor(pagemill *pm)
             return;
         (void)zmq_recv(pm->monitor, address, sizeof address, ZMQ_DONTWAIT);
         uint16_t number;
+        uint32_t value;
         memcpy(&number, event, sizeof number);
+        memcpy(&value, event + sizeof number, sizeof value);
         if (number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
             pm->link = PM_LINK_UP;
         else if (number == ZMQ_EVENT_DISCONNECTED)
             pm->link = PM_LINK_DOWN;
+        else if (number == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+            on_denied(pm, value);
+        else if (number == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+            pm->handshakes_failed++;
     }
 }
 
@@ -310,7 +334,10 @@ int pm_client_wait_ready(pagemill *pm, int64_t deadline_us, struct pm_error *err
             return rc;
         rc = pm_client_wait_io(pm, deadline_us, false, err);
         if (rc == PM_ETIMEOUT)
-            return pm_fail(err, PM_EGONE, "no fleet answers at %s", pm->endpoint);
+            return pm_fail(err, PM_EGONE, "no fleet answers at %s%s", pm->endpoint,
+                           pm->handshakes_failed && !strncmp(pm->endpoint, "tcp://", 6)
+                               ? ": something is there, perhaps with another key than the one given"
+                               : "");
         if (rc)
             return rc;
     }
@@ -421,6 +448,8 @@ static bool is_socket(const char *path)
 static char *find_endpoint(const char *given)
 {
     if (!given || !*given)
+        given = getenv("PAGEMILL_BROKER");
+    if (!given || !*given)
         given = getenv("PAGEMILL_SOCKET");
     if (given && *given)
         return strstr(given, "://") ? pm_xstrdup(given) : pm_xprintf("ipc://%s", given);
@@ -456,7 +485,7 @@ static int watch_fd(pagemill *pm, int fd, struct pm_error *err)
                : 0;
 }
 
-static int open_sockets(pagemill *pm, struct pm_error *err)
+static int open_sockets(pagemill *pm, const struct pm_key_options *keys, struct pm_error *err)
 {
     int rc, fd, zero = 0, first = RECONNECT_MS, most = RECONNECT_MOST_MS;
     size_t size = sizeof fd;
@@ -467,13 +496,15 @@ static int open_sockets(pagemill *pm, struct pm_error *err)
     pm->monitor = pm->context ? zmq_socket(pm->context, ZMQ_PAIR) : NULL;
     if (!pm->socket || !pm->monitor)
         return pm_fail(err, PM_ENOMEM, "cannot open a ZeroMQ socket: %s", zmq_strerror(zmq_errno()));
-    if ((rc = pm_socket_options(pm->socket, ZMQ_DEALER, err)))
+    if ((rc = pm_socket_options(pm->socket, ZMQ_DEALER, err)) ||
+        (rc = pm_key_secure_client(pm->socket, pm->endpoint, keys, err)))
         return rc;
     zmq_setsockopt(pm->monitor, ZMQ_LINGER, &zero, sizeof zero);
     zmq_setsockopt(pm->socket, ZMQ_RECONNECT_IVL, &first, sizeof first);
     zmq_setsockopt(pm->socket, ZMQ_RECONNECT_IVL_MAX, &most, sizeof most);
     if (zmq_socket_monitor(pm->socket, monitor_name,
-                           ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) ||
+                           ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+                               ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) ||
         zmq_connect(pm->monitor, monitor_name))
         return pm_fail(err, PM_EIO, "cannot watch the ZeroMQ socket: %s", zmq_strerror(zmq_errno()));
     if (zmq_connect(pm->socket, pm->endpoint))
@@ -515,9 +546,11 @@ int pagemill_connect(const char *endpoint, const struct pagemill_connect_options
     pm->endpoint = found;
     pm->client = o.client && *o.client ? pm_xstrdup(o.client) : user_name();
     pm->host = pm_host_id();
+    struct pm_key_options keys = {o.server_key, o.key_file};
+    pm_key_options_from_environment(&keys);
     int rc = pm_client_random(&pm->instance, sizeof pm->instance, err);
     if (!rc)
-        rc = open_sockets(pm, err);
+        rc = open_sockets(pm, &keys, err);
     if (!rc)
         rc = pm_client_wait_ready(pm, pm_client_deadline(timeout_ms), err);
     if (rc)

@@ -15,6 +15,7 @@
 #include "client/include/pagemill.h"
 #include "proto/blob.h"
 #include "proto/frame.h"
+#include "proto/key.h"
 
 enum pm_link { PM_LINK_DOWN, PM_LINK_UP, PM_LINK_GREETED, PM_LINK_READY };
 
@@ -47,6 +48,7 @@ struct pagemill {
     uint64_t connection; /* counts welcomes */
     struct pm_error refusal;
     bool is_refused;
+    uint64_t handshakes_failed;
     bool was_repeated; /* the last call was sent more than once: its first answer may have been lost */
     uint32_t seq, proto;
     uint64_t epoch, instance, last_ref;
