@@ -1,6 +1,9 @@
 /* LEASE messages: what a task needs is put together only now, after the commit. */
+#include <string.h>
+
 #include "broker/broker.h"
 #include "broker/known.h"
+#include "proto/crop.h"
 #include "proto/page.h"
 
 /* The texts of a page; a region that failed for good is told as such. */
@@ -50,6 +53,31 @@ static int document_pages(struct pm_broker *b, uint64_t job, struct pm_buf *out,
     return pm_record_try_encode(&pm_doc_pages_schema, &pages, out, err);
 }
 
+/* A worker on another host cannot map the sheet: its crop goes along. One that speaks protocol 1 knows
+ * nothing of that; it can only have the sheet through a shared file system. */
+static int bring_crop(struct pm_broker *b, const struct pm_conn *c, struct pm_msg_lease *m,
+                      struct pm_buf *payload, struct pm_error *err)
+{
+    struct pm_sheet sheet;
+    struct pm_sheet_crop crop;
+    if (m->kind != PM_KIND_REGION || c->proto < 2 || !strcmp(c->host, b->host))
+        return 0;
+    int rc = pm_sheet_open(b->blobs, m->sheet, &sheet, err);
+    if (rc)
+        return rc;
+    rc = pm_sheet_crop(&sheet, m->region, &crop, err);
+    if (!rc)
+        rc = pm_crop_pack(&crop, m, payload, err);
+    pm_sheet_close(&sheet);
+    if (!rc) {
+        pm_count(b, PM_COUNT_crops_sent);
+        b->counters[PM_COUNT_crop_bytes_sent] += payload->size;
+    } else if (rc == PM_ELIMIT) {
+        pm_count(b, PM_COUNT_crops_too_large);
+    }
+    return rc;
+}
+
 static int fill_payload(struct pm_broker *b, const struct pm_action *a, struct pm_buf *out,
                         struct pm_error *err)
 {
@@ -97,6 +125,8 @@ void pm_lease_send(struct pm_broker *b, const struct pm_action *a)
     struct pm_error err;
     int rc = fill_payload(b, a, &payload, &err);
     if (!rc)
+        rc = bring_crop(b, c, &m, &payload, &err);
+    if (!rc)
         rc = pm_conn_send_now(b, c, PM_MSG_LEASE, &m, (struct pm_bytes){payload.data, payload.size}, &err);
     pm_buf_free(&payload);
     if (!rc)
@@ -105,6 +135,11 @@ void pm_lease_send(struct pm_broker *b, const struct pm_action *a)
         pm_count(b, PM_COUNT_leases_unsent);
         pm_sched_lease_unsent(b->sched, b->now, a->task);
         pm_sched_mute(b->sched, a->peer); /* until it is heard of */
+        return;
+    }
+    if (rc == PM_ENOTFOUND && kind == PM_KIND_REGION) { /* its crops are gone: the page is laid out again */
+        pm_sched_lease_unsent(b->sched, b->now, a->task);
+        pm_sched_page_lost(b->sched, b->now, a->job, m.page);
         return;
     }
     pm_log(PM_LOG_ERROR, "cannot lease %s job=%llu page=%u: %s", pm_kind_name(kind),
