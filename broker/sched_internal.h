@@ -99,9 +99,18 @@ struct job {
 struct lane {
     uint32_t client;
     double served_us; /* work, in the queue's virtual time */
-    uint64_t ready;   /* region queues: of it */
+    bool is_new;
+    /* What its tasks took lately, and were predicted to take by what others' do: one client's tables may be
+     * worth three times their cost. */
+    double measured_us, predicted_us;
+    /* region queues */
+    uint64_t ready;      /* regions */
+    uint32_t laying;     /* pages that are being laid out */
+    double page_regions; /* that pages had lately */
     struct heap jobs[PM_SCHED_LEVELS][2];
 };
+#define PM_MEMORY 0.98 /* what was fifty results ago counts a third */
+
 /* What cost took lately, older things counting less and less; all 0: not known yet. */
 struct speed {
     double run_us, run_cost;   /* from lease to result: for predictions of when */
@@ -118,7 +127,6 @@ struct queue {
     /* region queues */
     struct speed speed;
     uint64_t ready_cost;
-    size_t active;    /* lanes with something ready */
     uint32_t servers; /* workers with this reader, now */
     bool was_served;  /* ... or once */
     uint32_t pages;   /* laid out for it, not assembled */
@@ -131,9 +139,11 @@ struct queue {
 struct lease {
     uint64_t task, epoch;
     uint32_t attempt, peer, cost;
+    uint32_t client, queue; /* pages: whose, and for which readers */
     int64_t sent_us, progress_us, stall_us, deadline_us;
     int64_t wait_us; /* from ready to leased; -1: unknown, it was tried before or taken over */
-    double work_us;  /* predicted, and charged to its client */
+    double base_us;  /* predicted work by its cost */
+    double work_us;  /* ... and by its client, who is charged that */
     double known_us; /* the same, when that is more than a guess */
     uint64_t reserved_bytes;
     bool is_suspect;
@@ -150,6 +160,7 @@ struct peer {
     uint32_t suspects; /* leases of them: one, or what it brought along from before */
     bool is_mute;
     double backlog_us;  /* predicted work of its leases, as far as it is known */
+    double load_us;     /* the same with guesses */
     int64_t begun_us;   /* since when it works on the first of them, as far as can be told */
     int64_t stalled_us; /* 0: fine; otherwise since when it owes a sign of life */
 };
@@ -287,8 +298,14 @@ void pm_task_unready(struct pm_sched *s, const struct ref *r); /* READY -> NONE 
 /* The next ready task of a queue, still READY; doors: bit 0 and bit 1 of what may be taken. */
 bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct ref *out);
 /* The client gets so much work done; corrected when it is known better. */
+/* A page is being laid out for a reader, or not any more. */
+void pm_queue_laying(struct pm_sched *s, uint32_t queue, uint32_t client, int change);
+void pm_queue_laid(struct pm_sched *s, const struct ref *r);
 void pm_queue_charge(struct pm_sched *s, const struct ref *r, double work_us);
 void pm_queue_correct(struct pm_sched *s, const struct ref *r, double more_us);
+/* Of this client: what its tasks take beside what is predicted for all. */
+double pm_queue_factor(struct pm_sched *s, const struct ref *r);
+void pm_queue_learn(struct pm_sched *s, const struct ref *r, double base_us, double measured_us);
 bool pm_queue_has(const struct pm_sched *s, uint32_t queue);
 struct speed *pm_queue_speed(struct pm_sched *s, const struct ref *r);
 /* Has a reader as much laid out as it can use for a while? Never of a reader that nobody has. With a job:

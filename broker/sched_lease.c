@@ -207,8 +207,12 @@ static struct lease *add_lease(struct pm_sched *s, struct pm_now now, struct pee
     set_limits(s, r, l);
     s->due_us = due_us(l) < s->due_us ? due_us(l) : s->due_us;
     l->is_suspect = r->t->is_suspect;
-    if (r->kind == PM_KIND_PAGE)
+    if (r->kind == PM_KIND_PAGE) {
         l->reserved_bytes = sheet_need(s, r->page);
+        l->client = r->job->stub->client;
+        l->queue = r->job->region_queue;
+        pm_queue_laying(s, l->queue, l->client, 1);
+    }
     s->reserved_bytes += l->reserved_bytes;
     p->suspects += l->is_suspect;
     if (!p->lease_count)
@@ -231,11 +235,14 @@ void pm_lease_end(struct pm_sched *s, struct lease *l)
         PM_ASSERT(i < p->lease_count);
         p->leases[i] = p->leases[--p->lease_count];
         p->backlog_us = p->lease_count ? p->backlog_us - l->known_us : 0;
+        p->load_us = p->lease_count ? p->load_us - l->work_us : 0;
         p->begun_us = s->now_us;
         if (l->is_suspect)
             p->suspects--;
     }
     s->reserved_bytes -= l->reserved_bytes;
+    if (pm_task_kind(l->task) == PM_KIND_PAGE)
+        pm_queue_laying(s, l->queue, l->client, -1);
     s->stats.kinds[pm_task_kind(l->task) - 1].leased--;
     pm_map_remove(&s->leases, l->task);
     free(l);
@@ -621,9 +628,11 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
     if (r->t->issue == 1)
         l->wait_us = now.us - (r->page ? r->page->ready_us : r->job->ready_us);
     p->leased++;
-    l->work_us = predict_work_us(s, r, l->cost);
+    l->base_us = predict_work_us(s, r, l->cost);
+    l->work_us = l->base_us * pm_queue_factor(s, r);
     l->known_us = pm_queue_speed(s, r)->work_cost > 0 ? l->work_us : 0;
     p->backlog_us += l->known_us;
+    p->load_us += l->work_us;
     pm_queue_charge(s, r, l->work_us);
     pm_job_run(s, now, r->job);
     struct pm_action *a = pm_actions_add(&s->actions, PM_ACTION_LEASE);
@@ -644,16 +653,27 @@ static bool has_enough(const struct pm_sched *s, const struct peer *p)
 
 struct candidate {
     struct peer *peer;
-    double backlog_us;
+    double load_us;
     size_t turn;
 };
 
-static int by_backlog(const void *a, const void *b)
+static bool is_freer(const struct candidate *a, const struct candidate *b)
 {
-    const struct candidate *x = a, *y = b;
-    if (x->backlog_us != y->backlog_us)
-        return x->backlog_us < y->backlog_us ? -1 : 1;
-    return (x->turn > y->turn) - (x->turn < y->turn);
+    return a->load_us < b->load_us || (a->load_us == b->load_us && a->turn < b->turn);
+}
+
+/* The candidates are a heap, the one with the least to do at its top; this one may have to go down. */
+static void sift(struct candidate *all, size_t count, size_t i)
+{
+    struct candidate moved = all[i];
+    for (size_t child; (child = 2 * i + 1) < count; i = child) {
+        if (child + 1 < count && is_freer(&all[child + 1], &all[child]))
+            child++;
+        if (!is_freer(&all[child], &moved))
+            break;
+        all[i] = all[child];
+    }
+    all[i] = moved;
 }
 
 static bool has_work_for(const struct pm_sched *s, const struct peer *p)
@@ -664,7 +684,6 @@ static bool has_work_for(const struct pm_sched *s, const struct peer *p)
     return false;
 }
 
-/* Who can take something, whoever will be free soonest first. */
 static size_t find_candidates(struct pm_sched *s)
 {
     size_t count = 0;
@@ -673,10 +692,10 @@ static size_t find_candidates(struct pm_sched *s)
     for (size_t k = 0; k < s->peer_count; k++) {
         struct peer *p = s->peers[(k + s->turn) % s->peer_count];
         if (p->leased < p->granted && !p->suspects && !p->stalled_us && !p->is_mute && has_work_for(s, p))
-            s->candidates[count++] = (struct candidate){p, p->lease_count ? p->backlog_us : 0, k};
+            s->candidates[count++] = (struct candidate){p, p->load_us, k};
     }
-    if (count > 1)
-        qsort(s->candidates, count, sizeof *s->candidates, by_backlog);
+    for (size_t i = count / 2; i-- > 0;)
+        sift(s->candidates, count, i);
     return count;
 }
 
@@ -692,21 +711,20 @@ void pm_sched_assign(struct pm_sched *s, struct pm_now now)
     measure_room(s);
     size_t count = find_candidates(s);
     s->turn += count > 0;
-    /* One lease a peer a round, so that the lines of one page spread over all readers. Who gets nothing in
-     * one round gets nothing in the next. */
+    /* Each task goes to whoever has the least to do: the regions of a page spread over all readers, and the
+     * end of a job comes about at once for all. Who gets nothing now gets nothing in this turn. */
     while (count) {
-        size_t kept = 0;
-        for (size_t k = 0; k < count; k++) {
-            struct peer *p = s->candidates[k].peer;
-            struct ref r;
-            if (p->leased >= p->granted || p->suspects || has_enough(s, p) || !next_for(s, p, &r))
-                continue;
-            if (r.t->is_suspect && p->lease_count)
-                continue; /* it must run alone: this peer empties first */
-            grant(s, now, p, &r);
-            s->candidates[kept++] = s->candidates[k];
-        }
-        count = kept;
+        struct candidate *first = &s->candidates[0];
+        struct peer *p = first->peer;
+        struct ref r;
+        bool is_given = false;
+        if (!has_enough(s, p) && next_for(s, p, &r) && !(r.t->is_suspect && p->lease_count))
+            is_given = grant(s, now, p, &r); /* a suspect runs alone: its peer empties first */
+        if (is_given && p->leased < p->granted && !p->suspects)
+            *first = (struct candidate){p, p->load_us, first->turn + s->peer_count};
+        else
+            *first = s->candidates[--count];
+        sift(s->candidates, count, 0);
     }
 }
 

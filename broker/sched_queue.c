@@ -2,6 +2,7 @@
  * a client's account grows by the predicted work of what it is given and is put right when that is measured;
  * who comes late starts at the least account of those that wait), in a client jobs and pages by number, in a
  * page the longest region. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,10 +96,12 @@ static struct lane *lane_of(struct pm_sched *s, struct queue *q, uint32_t client
     if (lane)
         return lane;
     for (size_t i = 0; i < q->lane_count && q->lane_count >= 64 && !empty; i++)
-        if (lane_is_empty(&q->lanes[i]) && !q->lanes[i].ready && q->lanes[i].served_us <= q->clock_us)
+        if (lane_is_empty(&q->lanes[i]) && !q->lanes[i].ready && !q->lanes[i].laying &&
+            q->lanes[i].served_us <= q->clock_us)
             empty = &q->lanes[i]; /* it is owed nothing and owes nothing: its place can be reused */
     if (empty) {
         pm_client_drop(s, empty->client);
+        empty->measured_us = empty->predicted_us = empty->page_regions = 0;
     } else {
         PM_GROW(q->lanes, q->lane_count, q->lane_capacity);
         empty = &q->lanes[q->lane_count++];
@@ -106,7 +109,18 @@ static struct lane *lane_of(struct pm_sched *s, struct queue *q, uint32_t client
     }
     empty->client = pm_client_use(s, pm_client_name(s, client));
     empty->served_us = q->clock_us;
+    empty->is_new = true;
     return empty;
+}
+
+/* Of the clients that wait; who comes begins there. */
+static double least_served(const struct queue *q)
+{
+    double least = INFINITY;
+    for (size_t i = 0; i < q->lane_count; i++)
+        if (!lane_is_empty(&q->lanes[i]) && q->lanes[i].served_us < least)
+            least = q->lanes[i].served_us;
+    return least < INFINITY ? least : q->clock_us;
 }
 
 static void enqueue(struct pm_sched *s, uint64_t job, const struct stub *stub, uint32_t queue, unsigned door)
@@ -114,8 +128,11 @@ static void enqueue(struct pm_sched *s, uint64_t job, const struct stub *stub, u
     struct queue *q = s->queues[queue];
     struct lane *lane = lane_of(s, q, stub->client);
     uint32_t level = stub->priority;
-    if (lane_is_empty(lane) && lane->served_us < q->clock_us)
-        lane->served_us = q->clock_us; /* idle time earns nothing */
+    if (lane_is_empty(lane)) {
+        double least_us = least_served(q);
+        lane->served_us = lane->is_new || lane->served_us < least_us ? least_us : lane->served_us;
+        lane->is_new = false; /* idle time earns nothing, and costs nothing */
+    }
     if (!q->entries[level]++)
         q->served_us[level] = s->now_us;
     pm_heap_push(&lane->jobs[level][door], job);
@@ -161,7 +178,7 @@ void pm_task_ready(struct pm_sched *s, const struct ref *r)
     }
     if (r->kind == PM_KIND_REGION) {
         q->ready_cost += r->page->regions[r->slot].cost;
-        q->active += !lane_of(s, q, j->stub->client)->ready++;
+        lane_of(s, q, j->stub->client)->ready++;
     }
 }
 
@@ -177,7 +194,7 @@ void pm_task_unready(struct pm_sched *s, const struct ref *r)
         struct queue *q = s->queues[queue];
         r->page->regions_ready--;
         q->ready_cost -= r->page->regions[r->slot].cost;
-        q->active -= !--lane_of(s, q, r->job->stub->client)->ready;
+        lane_of(s, q, r->job->stub->client)->ready--;
     }
 }
 
@@ -315,11 +332,11 @@ bool pm_queue_has_plenty(const struct pm_sched *s, const struct queue *q, const 
     if (q->pages >= 256 / part)
         return true;
     uint64_t enough = (64 + 2 * q->room) / part;
-    if (q->ready[0] < enough)
-        return false;
-    /* One client's large pages must not keep another's from being laid out: each has a part of the plenty. */
-    const struct lane *own = j ? find_lane(q, j->stub->client) : NULL;
-    return !j || (own && own->ready * (q->active + !own->ready) >= enough);
+    if (!j)
+        return q->ready[0] >= enough;
+    /* Each client may have as much: one's large pages must not keep another's from being laid out. */
+    const struct lane *own = find_lane(q, j->stub->client);
+    return own && (double)own->ready + own->laying * own->page_regions >= (double)enough;
 }
 
 /* Pages that would stand in the way of other readers' pages. */
@@ -404,6 +421,8 @@ static uint64_t level_head(struct pm_sched *s, uint32_t queue, unsigned level, u
             const struct job *j = pm_sched_find(s, b);
             is_held = pm_queue_has_plenty(s, s->queues[j->region_queue], j);
         }
+        if (is_held && lane->served_us < q->clock_us)
+            lane->served_us = q->clock_us; /* nor does time with plenty earn anything */
         if (best && (is_held != best_is_held ? is_held : lane->served_us >= best_served))
             continue;
         best = first ? a : b;
@@ -464,6 +483,18 @@ static uint32_t queue_of(const struct ref *r)
     return queue;
 }
 
+void pm_queue_laying(struct pm_sched *s, uint32_t queue, uint32_t client, int change)
+{
+    lane_of(s, s->queues[queue], client)->laying += (uint32_t)change;
+}
+
+void pm_queue_laid(struct pm_sched *s, const struct ref *r)
+{
+    struct lane *lane = lane_of(s, s->queues[r->job->region_queue], r->job->stub->client);
+    double more = (double)r->page->regions_wanted - lane->page_regions;
+    lane->page_regions += lane->page_regions > 0 ? more / 4 : more;
+}
+
 void pm_queue_charge(struct pm_sched *s, const struct ref *r, double work_us)
 {
     struct queue *q = s->queues[queue_of(r)];
@@ -478,6 +509,29 @@ void pm_queue_correct(struct pm_sched *s, const struct ref *r, double more_us)
     struct lane *lane = find_lane(s->queues[queue_of(r)], r->job->stub->client);
     if (lane)
         lane->served_us += more_us;
+}
+
+#define FACTOR_MOST   20.0
+#define FACTOR_WEIGHT 8 /* tasks until a client's own measure counts for more than the others' */
+
+double pm_queue_factor(struct pm_sched *s, const struct ref *r)
+{
+    const struct lane *lane = find_lane(s->queues[queue_of(r)], r->job->stub->client);
+    if (!lane || lane->predicted_us <= 0)
+        return 1;
+    double factor = lane->measured_us / lane->predicted_us;
+    return factor > FACTOR_MOST ? FACTOR_MOST : factor < 1 / FACTOR_MOST ? 1 / FACTOR_MOST : factor;
+}
+
+void pm_queue_learn(struct pm_sched *s, const struct ref *r, double base_us, double measured_us)
+{
+    struct lane *lane = find_lane(s->queues[queue_of(r)], r->job->stub->client);
+    if (!lane || base_us <= 0)
+        return;
+    if (lane->predicted_us <= 0)
+        lane->predicted_us = lane->measured_us = base_us * FACTOR_WEIGHT;
+    lane->predicted_us = lane->predicted_us * PM_MEMORY + base_us;
+    lane->measured_us = lane->measured_us * PM_MEMORY + measured_us;
 }
 
 struct speed *pm_queue_speed(struct pm_sched *s, const struct ref *r)

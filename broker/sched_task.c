@@ -401,6 +401,7 @@ static int page_laid(struct pm_sched *s, struct pm_now now, const struct ref *r,
     op->costs = m->costs;
     op->cost_count = m->cost_count;
     pm_page_begin_regions(s, r->job, p);
+    pm_queue_laid(s, r);
     pm_sched_event(s, r->job, PM_EVENT_PROGRESS, p, 0, NULL, NULL);
     pm_page_check(s, now, r->job, p);
     return 0;
@@ -498,12 +499,10 @@ static int document_assembled(struct pm_sched *s, struct pm_now now, struct job 
     return 0;
 }
 
-#define MEMORY 0.98 /* of speeds: what was fifty results ago counts a third */
-
 static void remember(double *us, double *cost, double more_us, double more_cost)
 {
-    *us = *us * MEMORY + more_us;
-    *cost = *cost * MEMORY + more_cost;
+    *us = *us * PM_MEMORY + more_us;
+    *cost = *cost * PM_MEMORY + more_cost;
 }
 
 /* What a result says of speed, and of what its client really had. The time of a region that shared its worker
@@ -523,8 +522,10 @@ static void learn(struct pm_sched *s, struct pm_now now, const struct ref *r, co
         return;
     remember(&speed->run_us, &speed->run_cost, age_us, l->cost);
     remember(&speed->work_us, &speed->work_cost, work_us, l->cost);
-    if (is_measured)
-        pm_queue_correct(s, r, work_us - l->work_us);
+    if (!is_measured)
+        return;
+    pm_queue_correct(s, r, work_us - l->work_us);
+    pm_queue_learn(s, r, l->base_us, work_us);
 }
 
 int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_msg_result *m,
