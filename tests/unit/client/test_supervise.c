@@ -107,6 +107,112 @@ static void test_wrong_configuration_is_fatal(void **state)
     pm_supervise_free(&s);
 }
 
+/* Events of the same service, without its lines. */
+static struct pm_supervise_event next_but_lines(struct pm_supervise *s)
+{
+    struct pm_supervise_event e;
+    int64_t until = pm_clock_us() + LIMIT_US;
+    do
+        pm_supervise_turn(s, NULL, 0, 1000000, &e);
+    while ((e.kind == PM_SUPERVISE_LINE || e.kind == PM_SUPERVISE_NONE) && pm_clock_us() < until);
+    return e;
+}
+
+static void test_replace(void **state)
+{
+    (void)state;
+    static const char *const argv[] = {"sh", "-c", "exec sleep 1000", NULL};
+    struct pm_supervise *s = pm_supervise_new();
+    struct pm_service service = shell("sleeper", argv);
+    pm_supervise_add(s, &service);
+    pid_t first = next(s, PM_SUPERVISE_STARTED).pid;
+    pm_supervise_replace(s, 0);
+    assert_true(pm_supervise_has_leaving(s, 0));
+    pid_t second = next(s, PM_SUPERVISE_STARTED).pid;
+    assert_int_not_equal(first, second);
+    assert_int_equal(pm_supervise_alive(s), 2);
+    assert_int_equal(pm_supervise_pid(s, 0), second);
+    assert_int_equal(pm_supervise_ready(s, first), SIZE_MAX); /* that one is leaving */
+    assert_int_equal(pm_supervise_ready(s, second), 0);
+    pm_supervise_dismiss(s, 0, SIGTERM);
+    struct pm_supervise_event e = next_but_lines(s);
+    assert_int_equal(e.kind, PM_SUPERVISE_LEFT);
+    assert_int_equal(e.pid, first);
+    assert_int_equal(e.index, 0);
+    assert_string_equal(e.name, "sleeper");
+    assert_false(pm_supervise_has_leaving(s, 0));
+    assert_int_equal(pm_supervise_alive(s), 1);
+    /* The other way round: told to leave, its successor comes at once and without a back-off. */
+    pm_supervise_restart(s, 0, SIGTERM);
+    assert_int_equal(next_but_lines(s).kind, PM_SUPERVISE_LEFT);
+    e = next_but_lines(s);
+    assert_int_equal(e.kind, PM_SUPERVISE_STARTED);
+    assert_int_not_equal(e.pid, second);
+    /* Freeing ends leaving processes, too. */
+    pm_supervise_replace(s, 0);
+    next(s, PM_SUPERVISE_STARTED);
+    pm_supervise_free(&s);
+    assert_int_equal(kill(e.pid, 0), -1);
+}
+
+static void test_take_back(void **state)
+{
+    (void)state;
+    /* The second start of this service cannot work. */
+    char *mark = pm_xprintf("/tmp/pm-supervise-%d", (int)getpid());
+    char *script = pm_xprintf("test -e %s && exit 78; touch %s; exec sleep 1000", mark, mark);
+    const char *const argv[] = {"sh", "-c", script, NULL};
+    struct pm_supervise *s = pm_supervise_new();
+    struct pm_service service = shell("upgraded", argv);
+    pm_supervise_add(s, &service);
+    pid_t first = next(s, PM_SUPERVISE_STARTED).pid;
+    int64_t until = pm_clock_us() + LIMIT_US;
+    while (access(mark, F_OK) && pm_clock_us() < until)
+        usleep(1000);
+    pm_supervise_replace(s, 0);
+    next(s, PM_SUPERVISE_STARTED);
+    assert_int_equal(next_but_lines(s).kind, PM_SUPERVISE_FATAL);
+    assert_true(pm_supervise_take_back(s, 0));
+    assert_int_equal(pm_supervise_pid(s, 0), first);
+    assert_int_equal(pm_supervise_alive(s), 1);
+    assert_false(pm_supervise_take_back(s, 0)); /* there is nothing to take back any more */
+    assert_int_equal(kill(first, SIGKILL), 0);
+    assert_int_equal(next(s, PM_SUPERVISE_DIED).pid, first); /* it is watched as before */
+    pm_supervise_free(&s);
+    unlink(mark);
+    free(script);
+    free(mark);
+}
+
+/* What dies of its work, however often, is no reason to give up; what never works is. */
+static void test_deaths_after_ready_do_not_count(void **state)
+{
+    (void)state;
+    static const char *const argv[] = {"sh", "-c", "read line; exit 3", NULL};
+    int gate[2];
+    assert_int_equal(pipe(gate), 0);
+    struct pm_supervise *s = pm_supervise_new();
+    struct pm_service service = shell("worker", argv);
+    service.give_up_after = 2;
+    service.tells_ready = true;
+    service.spawn.stdin_fd = gate[0];
+    pm_supervise_add(s, &service);
+    for (int i = 0; i < 4; i++) {
+        pid_t pid = next(s, PM_SUPERVISE_STARTED).pid;
+        assert_int_equal(pm_supervise_ready(s, pid), 0);
+        assert_int_equal(write(gate[1], "\n", 1), 1);
+        assert_int_equal(next_but_lines(s).kind, PM_SUPERVISE_DIED);
+    }
+    for (int i = 0; i < 2; i++) {
+        next(s, PM_SUPERVISE_STARTED);
+        assert_int_equal(write(gate[1], "\n", 1), 1);
+        assert_int_equal(next_but_lines(s).kind, i ? PM_SUPERVISE_FATAL : PM_SUPERVISE_DIED);
+    }
+    pm_supervise_free(&s);
+    close(gate[0]);
+    close(gate[1]);
+}
+
 static void test_gives_up(void **state)
 {
     (void)state;
@@ -278,6 +384,9 @@ int main(void)
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_restart_after_kill),
         cmocka_unit_test(test_wrong_configuration_is_fatal),
+        cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_take_back),
+        cmocka_unit_test(test_deaths_after_ready_do_not_count),
         cmocka_unit_test(test_gives_up),
         cmocka_unit_test(test_missing_program_is_fatal),
         cmocka_unit_test(test_finished_on_zero),
