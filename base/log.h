@@ -1,9 +1,8 @@
 /* One line a fact on stderr: `time level process[pid] message key=value ...`.
  *
- *     2026-01-05T10:22:31.482Z info worker-2[811] region read job=17 page=3 region=12 task=9120 attempt=1
- * ms=41
+ *     2026-01-05T10:22:31.482Z debug worker-2[811] region done job=17 page=3 region=12 task=9120 attempt=1
  *
- * The same ids have the same keys in all processes: job, page, region, task, attempt, and peer for the name
+ * The same ids have the same keys in all processes: job, page, region, task, attempt, and name for that
  * of a process. `pagemill logs JOB` finds by them what concerned a job.
  *
  * Threads: pm_log may be called from any thread (one write(2) a line). pm_log_setup and pm_log_tee are called

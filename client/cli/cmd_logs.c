@@ -214,7 +214,7 @@ const struct pm_command pm_command_logs = {
                        "job's number only those "
                        "that concern it. A line is `time level process[pid] message key=value ...`; job, "
                        "page, region, task, "
-                       "attempt and peer mean the same in every process.\n"
+                       "attempt and name (of a process) mean the same in every process.\n"
                        "\n"
                        "`pagemill up` keeps the lines in STATE/logs: 5 files of 10 MB, so the oldest go. "
                        "With --log-level debug "
