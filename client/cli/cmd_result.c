@@ -5,13 +5,14 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "client/cli/cli.h"
+#include "client/cli/show.h"
 
 #define ANSWER_MS 60000
 
 struct settings {
     struct pm_cli_fleet fleet;
     const char *out;
-    bool to_stdout, forget;
+    bool to_stdout, forget, json;
 };
 static const struct pm_option options[] = {
     {"output", 'o', PM_OPTION_TEXT, "OUT", "The folder; each job gets OUT/STEM. Default: output.",
@@ -19,6 +20,11 @@ static const struct pm_option options[] = {
     {"stdout", 0, PM_OPTION_FLAG, NULL,
      "Print the Markdown (else the first text file) instead of writing files.",
      offsetof(struct settings, to_stdout), 0, 0},
+    {"json", 0, PM_OPTION_FLAG, NULL,
+     "Print what the result is, when each page was laid out, read and done, and where the time went; write "
+     "no "
+     "files.",
+     offsetof(struct settings, json), 0, 0},
     {"forget", 0, PM_OPTION_FLAG, NULL, "Drop the job and its results from the fleet afterwards.",
      offsetof(struct settings, forget), 0, 0},
     PM_CLI_FLEET_OPTIONS(struct settings, fleet),
@@ -66,7 +72,10 @@ static int deliver(struct pm_cli_session *session, uint64_t job, struct pagemill
                      jobs->jobs[0].error_text);
     if (!rc)
         rc = pagemill_result(pm, job, ANSWER_MS, &result, err);
-    if (!rc && s->to_stdout) {
+    if (!rc && s->json) {
+        if (pm_show_json(pm_show_result_json(job, result)))
+            rc = pm_fail_errno((void *)err, "cannot write to standard output");
+    } else if (!rc && s->to_stdout) {
         rc = print_text(pm, result, err);
     } else if (!rc) {
         char *stem = pm_fs_clean_name(jobs->jobs[0].stem);

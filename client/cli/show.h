@@ -11,6 +11,8 @@
 
 /* ---- show_json.c ---- */
 json_t *pm_show_job_json(const struct pagemill_job *job);
+/* What a result is and when it was made: everything but the texts. */
+json_t *pm_show_result_json(uint64_t job, const struct pagemill_result *result);
 json_t *pm_show_stats_json(const struct pagemill_stats *stats);
 /* Prints a value and a newline, takes the reference. PM_EXIT_OK or PM_EXIT_FAILED. */
 int pm_show_json(json_t *value);

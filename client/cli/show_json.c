@@ -131,6 +131,70 @@ json_t *pm_show_job_json(const struct pagemill_job *job)
     return o;
 }
 
+/* ---- a result ---- */
+
+static json_t *files_json(const struct pagemill_result *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->count; i++) {
+        json_t *item = json_object();
+        set_text(item, "name", r->files[i].name);
+        set_number(item, "bytes", r->files[i].bytes);
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+static json_t *page_times_json(const struct pagemill_result *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->page_time_count; i++) {
+        json_t *item = json_object();
+        set_number(item, "page", r->page_times[i].page);
+        set_time(item, "laid_out", r->page_times[i].laid_us);
+        set_time(item, "read", r->page_times[i].read_us);
+        set_time(item, "done", r->page_times[i].done_us);
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+static json_t *part_times_json(const struct pagemill_result *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->time_count; i++) {
+        json_t *item = json_object();
+        set_text(item, "kind", r->times[i].kind);
+        set_text(item, "name", r->times[i].name);
+        set_seconds(item, "s", r->times[i].us);
+        set_number(item, "tasks", r->times[i].count);
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+json_t *pm_show_result_json(uint64_t job, const struct pagemill_result *r)
+{
+    json_t *o = json_object();
+    set_number(o, "job", job);
+    json_object_set_new(o, "files", files_json(r));
+    set_number(o, "pages", r->pages);
+    set_number(o, "pages_failed", r->pages_failed);
+    set_number(o, "regions", r->regions);
+    set_number(o, "regions_failed", r->regions_failed);
+    set_number(o, "regions_cut", r->regions_cut);
+    json_object_set_new(o, "confidence", json_real((double)r->confidence));
+    set_number(o, "tokens", r->tokens);
+    set_time(o, "accepted", r->accepted_us);
+    set_time(o, "started", r->started_us);
+    set_time(o, "opened", r->opened_us);
+    set_time(o, "first_page", r->first_page_us);
+    set_time(o, "finished", r->finished_us);
+    json_object_set_new(o, "page_times", page_times_json(r));
+    json_object_set_new(o, "times", part_times_json(r));
+    return o;
+}
+
 /* ---- a fleet ---- */
 
 static json_t *peers_json(const struct pagemill_stats *s)

@@ -282,12 +282,28 @@ struct pagemill_file {
         *name; /* relative: "STEM.md", "imgs/cropped_page0_idx3.jpg"; checked: never absolute, no ".." */
     uint64_t bytes;
 };
+struct pagemill_page_time { /* since 1970; 0: unknown, another broker was there then */
+    uint32_t page;
+    int64_t laid_us, read_us, done_us; /* laid out; all its regions read; put together */
+};
+struct pagemill_part_time { /* where the job's time went: its tasks of a kind together */
+    const char *kind;       /* "open", "page", "region", "assemble-page", "assemble-document" */
+    const char *name;       /* "wait" (ready to taken), "run" (taken to result), or a phase of the work */
+    uint64_t us, count;     /* count: of tasks */
+};
 struct pagemill_result {
     const struct pagemill_file *files;
     size_t count;
     uint32_t pages, pages_failed, regions, regions_failed;
     float confidence;     /* 0..1, mean over characters */
     uint32_t regions_cut; /* read, but only up to the token limit; not among regions_failed */
+    /* When it was accepted, taken, opened, had its first page, was done: since 1970; 0: unknown. */
+    int64_t accepted_us, started_us, opened_us, first_page_us, finished_us;
+    const struct pagemill_page_time *page_times;
+    size_t page_time_count;
+    const struct pagemill_part_time *times;
+    size_t time_count;
+    uint64_t tokens; /* of readers that write token by token */
 };
 PAGEMILL_API int pagemill_result(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagemill_result **out,
                                  struct pagemill_error *err);

@@ -36,6 +36,38 @@ struct made_result {
     const char **keys; /* [count], in the arena */
 };
 
+static int64_t after(int64_t from_us, uint32_t ms)
+{
+    return ms ? from_us + (int64_t)ms * 1000 : 0;
+}
+
+static void convert_times(struct made_result *made, const struct pm_manifest *m)
+{
+    struct pagemill_result *r = &made->result;
+    uint32_t pages = m->page_time_count / PM_PAGE_TIMES;
+    struct pagemill_page_time *of_pages = pm_arena_alloc(&made->arena, (pages + 1) * sizeof *of_pages);
+    struct pagemill_part_time *parts = pm_arena_alloc(&made->arena, (m->time_count + 1) * sizeof *parts);
+    for (uint32_t i = 0; i < pages; i++) {
+        const uint32_t *from = &m->page_times[PM_PAGE_TIMES * i];
+        of_pages[i] = (struct pagemill_page_time){from[0], after(m->accepted_wall_us, from[1]),
+                                                  after(m->accepted_wall_us, from[2]),
+                                                  after(m->accepted_wall_us, from[3])};
+    }
+    for (uint32_t i = 0; i < m->time_count; i++)
+        parts[i] = (struct pagemill_part_time){m->times[i].kind, m->times[i].name, m->times[i].us,
+                                               m->times[i].count};
+    r->accepted_us = m->accepted_wall_us;
+    r->started_us = m->started_wall_us;
+    r->opened_us = m->opened_wall_us;
+    r->first_page_us = m->first_page_wall_us;
+    r->finished_us = m->finished_wall_us;
+    r->page_times = of_pages;
+    r->page_time_count = pages;
+    r->times = parts;
+    r->time_count = m->time_count;
+    r->tokens = m->tokens;
+}
+
 static int convert(struct made_result *made, const struct pm_manifest *manifest, struct pm_error *err)
 {
     struct pagemill_file *files = pm_arena_alloc(&made->arena, manifest->file_count * sizeof *files);
@@ -59,6 +91,7 @@ static int convert(struct made_result *made, const struct pm_manifest *manifest,
                                             .regions_failed = manifest->regions_failed,
                                             .confidence = manifest->confidence,
                                             .regions_cut = manifest->regions_cut};
+    convert_times(made, manifest);
     return 0;
 }
 

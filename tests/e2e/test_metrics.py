@@ -212,6 +212,15 @@ class Metrics(Case):
         for file in files:
             self.assertEqual((self.dir / "a" / file).read_bytes(), (self.dir / "b" / file).read_bytes(), file)
         shutil.rmtree(self.dir / "b")
+        result = json.loads(self.expect(fleet.cli("result", "1", "--json"), 0).stdout)
+        times = [result[key] for key in ("accepted", "started", "opened", "first_page", "finished")]
+        self.assertEqual(times, sorted(times))
+        page, = result["page_times"]
+        steps = [result["opened"], page["laid_out"], page["read"], page["done"], result["finished"]]
+        self.assertEqual(steps, sorted(steps))
+        job = json.loads(self.expect(fleet.cli("status", "1", "--json"), 0).stdout)
+        self.assertEqual({t["tasks"] for t in result["times"] if t["kind"] == "region"}, {job["regions"]})
+        self.assertLessEqual({"wait", "run", "recognise"}, {t["name"] for t in result["times"]})
         broker = next(pid for pid, line in fleet_processes(str(fleet.run_dir)).items() if "pagemill-broker" in line)
         before = json.loads(self.expect(fleet.cli("status", "1", "--json"), 0).stdout)
         os.kill(broker, signal.SIGKILL)
