@@ -233,6 +233,8 @@ static int listen_on_network(struct pm_broker *b, struct pm_error *err)
     while (!rc && (endpoint = strsep(&rest, ","))) {
         char bound[256] = "";
         size_t size = sizeof bound;
+        int wants_v6 = strlen(endpoint) > 6 && (endpoint[6] == '*' || endpoint[6] == '[');
+        (void)zmq_setsockopt(s, ZMQ_IPV6, &wants_v6, sizeof wants_v6);
         if (strncmp(endpoint, "tcp://", 6) != 0)
             rc = pm_fail(err, PM_EINVAL, "--listen wants tcp://HOST:PORT, not \"%.100s\"", endpoint);
         else if (zmq_bind(s, endpoint))

@@ -326,7 +326,5 @@ int pm_key_secure_server(void *socket, const struct pm_key *key, struct pm_error
     int rc = set_number(socket, ZMQ_CURVE_SERVER, 1, "CURVE_SERVER", err);
     if (!rc)
         rc = set(socket, ZMQ_CURVE_SECRETKEY, key->secret, sizeof key->secret, "CURVE_SECRETKEY", err);
-    if (!rc)
-        rc = set_number(socket, ZMQ_IPV6, 1, "IPV6", err);
     return rc;
 }

@@ -110,9 +110,18 @@ static void complain_no_fleet(const char *endpoint)
 char *pm_cli_find_endpoint(const struct pm_cli_fleet *where, int *exit_code)
 {
     char *endpoint = NULL;
-    const char *named = where->socket ? where->socket : getenv("PAGEMILL_SOCKET");
+    const char *named = where->broker ? where->broker : where->socket;
+    bool is_named = named != NULL;
     *exit_code = PM_EXIT_OK;
-    if (!where->socket && where->config) {
+    if (where->server_key) /* where the library looks */
+        setenv("PAGEMILL_SERVER_KEY", where->server_key, 1);
+    if (where->key)
+        setenv("PAGEMILL_KEY", where->key, 1);
+    if (!named)
+        named = getenv("PAGEMILL_BROKER");
+    if (!named || !*named)
+        named = getenv("PAGEMILL_SOCKET");
+    if (!is_named && where->config) {
         struct pm_up_config config = {0};
         struct pm_up_file *file;
         struct pm_error err;
@@ -183,7 +192,7 @@ static int connect_to(const char *endpoint, int cancel_fd, pagemill **out)
     struct pagemill_error err;
     options.cancel_fd = cancel_fd;
     int rc = pagemill_connect(endpoint, &options, CONNECT_MS, out, &err);
-    if (rc == PAGEMILL_EGONE)
+    if (rc == PAGEMILL_EGONE && strncmp(endpoint, "tcp://", 6) != 0)
         complain_no_fleet(endpoint);
     else if (rc && rc != PAGEMILL_ECANCELLED)
         pm_cli_error("%s", err.text);

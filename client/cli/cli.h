@@ -23,8 +23,8 @@ struct pm_command {
 };
 extern const struct pm_command pm_command_parse, pm_command_submit, pm_command_jobs, pm_command_status,
     pm_command_watch, pm_command_cancel, pm_command_retry, pm_command_result, pm_command_top, pm_command_up,
-    pm_command_down, pm_command_restart, pm_command_model, pm_command_version, pm_command_help, pm_command_logs,
-    pm_command_doctor, pm_command_health;
+    pm_command_down, pm_command_restart, pm_command_model, pm_command_version, pm_command_help,
+    pm_command_logs, pm_command_doctor, pm_command_health, pm_command_keys;
 extern const struct pm_command *const pm_commands[]; /* NULL-terminated, in the order of the help */
 
 /* "pagemill: text" on stderr, control characters replaced. */
@@ -41,6 +41,7 @@ int pm_cli_job_number(const char *text, uint64_t *out, struct pm_error *err); /*
 /* ---- options of every command that talks to a fleet ---- */
 struct pm_cli_fleet {
     const char *socket, *config, *color;
+    const char *broker, *server_key, *key; /* of another host */
 };
 #define PM_CLI_FLEET_OPTIONS(type, member)                                                                   \
     PM_CLI_COLOR_OPTION(type, member.color),                                                                 \
@@ -52,6 +53,32 @@ struct pm_cli_fleet {
          "then "                                                                                             \
          "$PAGEMILL_SOCKET, then the places where `pagemill up` puts it.",                                   \
          offsetof(type, member.socket),                                                                      \
+         0,                                                                                                  \
+         0},                                                                                                 \
+        {"broker",                                                                                           \
+         0,                                                                                                  \
+         PM_OPTION_TEXT,                                                                                     \
+         "URL",                                                                                              \
+         "A fleet on another host, tcp://HOST:PORT, in the place of --socket. Default: $PAGEMILL_BROKER.",   \
+         offsetof(type, member.broker),                                                                      \
+         0,                                                                                                  \
+         0},                                                                                                 \
+        {"server-key",                                                                                       \
+         0,                                                                                                  \
+         PM_OPTION_TEXT,                                                                                     \
+         "KEY",                                                                                              \
+         "With --broker: its public key, as `pagemill keys server` prints it there, or a file that holds "   \
+         "it. "                                                                                              \
+         "Default: $PAGEMILL_SERVER_KEY.",                                                                   \
+         offsetof(type, member.server_key),                                                                  \
+         0,                                                                                                  \
+         0},                                                                                                 \
+        {"key",                                                                                              \
+         0,                                                                                                  \
+         PM_OPTION_TEXT,                                                                                     \
+         "FILE",                                                                                             \
+         "With --broker: your key, made by `pagemill keys new`. Default: $PAGEMILL_KEY.",                    \
+         offsetof(type, member.key),                                                                         \
          0,                                                                                                  \
          0},                                                                                                 \
     {                                                                                                        \
