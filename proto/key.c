@@ -293,7 +293,8 @@ int pm_key_secure_client(void *socket, const char *endpoint, const struct pm_key
     if (!options->server_key || !options->key_file)
         return pm_fail(err, PM_EINVAL,
                        "%s needs keys: the broker's public one (--server-key, PAGEMILL_SERVER_KEY; "
-                       "`pagemill keys server` prints it there) and one of your own (--key, PAGEMILL_KEY; "
+                       "`pagemill keys server` prints it there) and one of your own (PAGEMILL_KEY, "
+                       "--key-file, of daemons --key; "
                        "`pagemill keys new` makes one)",
                        endpoint);
     uint8_t server[PM_KEY_BYTES];
@@ -305,7 +306,7 @@ int pm_key_secure_client(void *socket, const char *endpoint, const struct pm_key
     if (rc)
         return rc;
     if (!own.has_secret)
-        rc = pm_fail(err, PM_EINVAL, "%s holds no secret: --key wants the file that `pagemill keys new` made",
+        rc = pm_fail(err, PM_EINVAL, "%s holds no secret: wanted is the file that `pagemill keys new` made",
                      options->key_file);
     if (!rc)
         rc = set(socket, ZMQ_CURVE_SERVERKEY, server, sizeof server, "CURVE_SERVERKEY", err);

@@ -73,7 +73,7 @@ struct pm_cli_fleet {
          offsetof(type, member.server_key),                                                                  \
          0,                                                                                                  \
          0},                                                                                                 \
-        {"key",                                                                                              \
+        {"key-file",                                                                                         \
          0,                                                                                                  \
          PM_OPTION_TEXT,                                                                                     \
          "FILE",                                                                                             \

@@ -231,11 +231,11 @@ static int run(const struct pm_command *command, int argc, char **argv)
 const struct pm_command pm_command_keys = {
     .name = "keys",
     .run = run,
-    .usage =
-        {.name = "pagemill keys",
-         .arguments = "VERB [NAME|KEY|FILE]",
-         .summary = "who may use a fleet over the network",
-         .about = " new NAME [-o FILE]\n"
+    .usage = {.name = "pagemill keys",
+              .arguments = "VERB [NAME|KEY|FILE]",
+              .summary = "who may use a fleet over the network",
+              .about =
+                  " new NAME [-o FILE]\n"
                   " allow KEY|FILE [--name NAME] [--role ROLE,...]\n"
                   " list\n"
                   " revoke NAME|KEY\n"
@@ -254,20 +254,20 @@ const struct pm_command pm_command_keys = {
                   "\n"
                   "Public keys hold characters that a shell understands: put them in single quotes, or pass "
                   "files.\n",
-         .more =
-             "ROLES\n"
-             " submit  give documents to the fleet; see, fetch, cancel and retry one's own jobs\n"
-             " watch   see the fleet and the state of everybody's jobs, not their texts\n"
-             " work    be a worker on another host\n"
-             " admin   everything, also other clients' jobs and stopping the fleet\n"
-             "\fFILES\n STATE/keys/allowed     NAME ROLES KEY, one key a line\n"
-             " STATE/keys/server.key  the broker's key, made at first use\n"
-             "\fEXIT STATUS\n 0    all is well\n 1    the command failed\n 2    wrong usage\n"
-             "\fEXAMPLES\n laptop$ pagemill keys new laptop > laptop.pub\n"
-             " server$ pagemill keys allow laptop.pub --name laptop --role submit,watch\n"
-             " server$ pagemill keys server > server.pub\n"
-             " laptop$ pagemill jobs --broker tcp://server:5599 --server-key server.pub --key laptop.key\n",
-         .tables = tables,
-         .least = 1,
-         .most = 2},
+              .more = "ROLES\n"
+                      " submit  give documents to the fleet; see, fetch, cancel and retry one's own jobs\n"
+                      " watch   see the fleet and the state of everybody's jobs, not their texts\n"
+                      " work    be a worker on another host\n"
+                      " admin   everything, also other clients' jobs and stopping the fleet\n"
+                      "\fFILES\n STATE/keys/allowed     NAME ROLES KEY, one key a line\n"
+                      " STATE/keys/server.key  the broker's key, made at first use\n"
+                      "\fEXIT STATUS\n 0    all is well\n 1    the command failed\n 2    wrong usage\n"
+                      "\fEXAMPLES\n laptop$ pagemill keys new laptop > laptop.pub\n"
+                      " server$ pagemill keys allow laptop.pub --name laptop --role submit,watch\n"
+                      " server$ pagemill keys server > server.pub\n"
+                      " laptop$ pagemill jobs --broker tcp://server:5599 --server-key server.pub --key-file "
+                      "laptop.key\n",
+              .tables = tables,
+              .least = 1,
+              .most = 2},
 };
