@@ -265,8 +265,8 @@ const struct pm_command pm_command_keys = {
                       "\fEXAMPLES\n laptop$ pagemill keys new laptop > laptop.pub\n"
                       " server$ pagemill keys allow laptop.pub --name laptop --role submit,watch\n"
                       " server$ pagemill keys server > server.pub\n"
-                      " laptop$ pagemill jobs --broker tcp://server:5599 --server-key server.pub --key-file "
-                      "laptop.key\n",
+                      " laptop$ export PAGEMILL_SERVER_KEY=server.pub PAGEMILL_KEY=laptop.key\n"
+                      " laptop$ pagemill jobs --broker tcp://server:5599\n",
               .tables = tables,
               .least = 1,
               .most = 2},
