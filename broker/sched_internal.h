@@ -159,10 +159,13 @@ struct peer {
     size_t lease_count, lease_capacity;
     uint32_t suspects; /* leases of them: one, or what it brought along from before */
     bool is_mute;
-    double backlog_us;  /* predicted work of its leases, as far as it is known */
-    double load_us;     /* the same with guesses */
-    int64_t begun_us;   /* since when it works on the first of them, as far as can be told */
-    int64_t stalled_us; /* 0: fine; otherwise since when it owes a sign of life */
+    double backlog_us;   /* predicted work of its leases, as far as it is known */
+    double load_us;      /* the same with guesses */
+    int64_t begun_us;    /* since when it works on the first of them, as far as can be told */
+    int64_t stalled_us;  /* 0: fine; otherwise since when it owes a sign of life */
+    uint64_t capacity;   /* granted when it joined: what it holds at most */
+    int64_t owes_us;     /* 0: fine; otherwise since when it keeps a lease that was taken from it, */
+    int64_t patience_us; /* and for how long it may */
 };
 
 struct timer {

@@ -61,7 +61,7 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
     p->role = facts->role;
     p->name = pm_xstrdup(facts->name ? facts->name : "");
     p->version = pm_xstrdup(facts->version ? facts->version : "");
-    p->granted = facts->granted;
+    p->granted = p->capacity = facts->granted;
     p->leased = facts->leased;
     bool is_worker = facts->role == PM_ROLE_WORKER;
     p->queue_count = is_worker ? facts->reader_count : 1;
@@ -80,11 +80,21 @@ uint32_t pm_sched_peer_join(struct pm_sched *s, struct pm_now now, const struct 
     return p->id;
 }
 
+/* Does it hold more than is leased to it? Who does so long after a lease was taken back has not let go of it:
+ * it is wedged there, whatever it says of its other work. */
+static bool owes_lease(const struct peer *p)
+{
+    return p->capacity + p->leased > p->granted + p->lease_count;
+}
+
 void pm_sched_credit(struct pm_sched *s, uint32_t peer, uint64_t granted)
 {
     struct peer *p = pm_peer_find(s, peer);
-    if (p && granted > p->granted) /* cumulative: an old one is simply smaller */
-        p->granted = granted;
+    if (!p || granted <= p->granted) /* cumulative: an old one is simply smaller */
+        return;
+    p->granted = granted;
+    if (!owes_lease(p))
+        p->owes_us = 0;
 }
 
 void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, uint64_t leased)
@@ -92,8 +102,9 @@ void pm_sched_peer_rejoin(struct pm_sched *s, uint32_t peer, uint64_t granted, u
     struct peer *p = pm_peer_find(s, peer);
     if (!p)
         return;
-    p->granted = granted;
+    p->granted = p->capacity = granted;
     p->leased = leased;
+    p->owes_us = 0;
 }
 
 void pm_sched_alive(struct pm_sched *s, uint32_t peer)
@@ -258,6 +269,11 @@ void pm_lease_revoke(struct pm_sched *s, uint64_t task, const char *reason)
     a->task = l->task;
     a->attempt = l->attempt;
     a->reason = reason;
+    struct peer *p = pm_peer_find(s, l->peer);
+    if (p && !p->owes_us) {
+        p->owes_us = s->now_us;
+        p->patience_us = l->stall_us;
+    }
     pm_lease_end(s, l);
 }
 
@@ -423,7 +439,7 @@ static bool is_watching(const struct pm_sched *s)
 {
     bool any = s->leases.count > 0;
     for (size_t i = 0; i < s->peer_count && !any; i++)
-        any = s->peers[i]->stalled_us != 0;
+        any = s->peers[i]->stalled_us || s->peers[i]->owes_us;
     return any;
 }
 
@@ -469,8 +485,10 @@ static void kill_stalled(struct pm_sched *s, struct pm_now now)
 {
     for (size_t i = 0; i < s->peer_count; i++) {
         struct peer *p = s->peers[i];
-        if (p->stalled_us && now.us - p->stalled_us > s->config.stall_us) {
-            p->stalled_us = now.us; /* again when even that does not help */
+        bool is_silent = p->stalled_us && now.us - p->stalled_us > s->config.stall_us;
+        bool is_stuck = p->owes_us && now.us - p->owes_us > p->patience_us;
+        if (is_silent || is_stuck) {
+            *(is_silent ? &p->stalled_us : &p->owes_us) = now.us; /* again when even that does not help */
             s->stats.kills++;
             pm_actions_add(&s->actions, PM_ACTION_KILL)->peer = p->id;
         }
@@ -487,8 +505,10 @@ static void forgive_gap(struct pm_sched *s, int64_t gap)
         ((struct lease *)value)->progress_us += gap;
         ((struct lease *)value)->sent_us += gap;
     }
-    for (size_t i = 0; i < s->peer_count; i++)
+    for (size_t i = 0; i < s->peer_count; i++) {
         s->peers[i]->stalled_us += s->peers[i]->stalled_us ? gap : 0;
+        s->peers[i]->owes_us += s->peers[i]->owes_us ? gap : 0;
+    }
     s->due_us = INT64_MIN;
 }
 
