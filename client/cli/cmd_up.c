@@ -72,14 +72,15 @@ static const struct pm_option options[] = {
      "keys allow` has let in.",
      UP(listen), 0, 0},
     {"join", 0, PM_OPTION_TEXT, "URL",
-     "Run workers only, for the broker at tcp://HOST:PORT of another host. Needs --server-key and --key.",
+     "Run workers only, for the broker at tcp://HOST:PORT of another host. Needs --server-key and "
+     "--key-file.",
      UP(join), 0, 0},
     {"server-key", 0, PM_OPTION_TEXT, "KEY",
      "With --join: the broker's public key, as `pagemill keys server` prints it there, or a file that holds "
      "it. "
      "Default: $PAGEMILL_SERVER_KEY.",
      UP(server_key), 0, 0},
-    {"key", 0, PM_OPTION_TEXT, "FILE",
+    {"key-file", 0, PM_OPTION_TEXT, "FILE",
      "With --join: this host's key file, made by `pagemill keys new` and allowed at the broker with role "
      "work. "
      "Default: $PAGEMILL_KEY.",

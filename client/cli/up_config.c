@@ -49,7 +49,7 @@ static const struct pm_setting settings[] = {
      "run workers only, for the broker at tcp://HOST:PORT; empty: a whole fleet"},
     {"server_key", PM_SETTING_TEXT, AT(server_key), NULL, 0, 0, NULL,
      "join: the broker's public key, or a file that holds it"},
-    {"key", PM_SETTING_TEXT, AT(key), NULL, 0, 0, NULL, "join: the key file of this host's workers"},
+    {"key_file", PM_SETTING_TEXT, AT(key), NULL, 0, 0, NULL, "join: the key file of this host's workers"},
     {"drain", PM_SETTING_DURATION, AT(drain_us), NULL, 0, 1e6, NULL,
      "how long a stop waits for pages in hand; 0: 60 seconds"},
     {"metrics", PM_SETTING_TEXT, AT(metrics), NULL, 0, 0, NULL,

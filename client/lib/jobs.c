@@ -92,6 +92,22 @@ int pagemill_status(pagemill *pm, uint64_t job, int64_t timeout_ms, struct pagem
     return make_list(&answer, &info->info, 1, false, out, err);
 }
 
+/* A request whose answer was lost with its connection was sent again and refused: because the first one was
+ * carried out? */
+static bool is_carried_out(pagemill *pm, uint32_t type, uint64_t job, int rc, int64_t timeout_ms)
+{
+    struct pagemill_jobs *status;
+    if (type == PM_MSG_FORGET)
+        return rc == PM_ENOTFOUND;
+    if (type != PM_MSG_RETRY || pagemill_status(pm, job, timeout_ms, &status, NULL))
+        return false;
+    const struct pagemill_job *j = &status->jobs[0];
+    bool is_so = !pagemill_job_is_final((int)j->state) ||
+                 (j->state == PAGEMILL_JOB_DONE && !j->pages_failed && !j->regions_failed);
+    pagemill_jobs_free(&status);
+    return is_so;
+}
+
 static int change(pagemill *pm, uint32_t type, uint64_t job, const char *batch, int64_t timeout_ms,
                   uint32_t *count_out, struct pagemill_error *err)
 {
@@ -99,6 +115,8 @@ static int change(pagemill *pm, uint32_t type, uint64_t job, const char *batch, 
     struct pm_answer answer;
     int rc = pm_client_call(pm, type, &m, m.ref, PM_MSG_DONE, pm_client_deadline(timeout_ms), &answer,
                             pm_client_error(err));
+    if (rc && pm->was_repeated && !*m.batch && job)
+        return is_carried_out(pm, type, job, rc, timeout_ms) ? 0 : rc;
     if (rc)
         return rc;
     if (count_out)

@@ -127,7 +127,7 @@ class Far(Case):
     def join(self, name="far", port=None, workers=1, **env):
         port = port or self.port
         return self.start(name, PAGEMILL, "up", "--join", f"tcp://{self.address}:{port}", "--server-key", self.server_key,
-                          "--key", self.key, "--run", self.dir / name, "--workers", workers, "--models", MODELS,
+                          "--key-file", self.key, "--run", self.dir / name, "--workers", workers, "--models", MODELS,
                           "--drain", 20, env={"PAGEMILL_HOST_ID": f"elsewhere/{name}", **env}, prefix=self.namespace)
 
     def cli(self, *args):

@@ -261,7 +261,7 @@ void service_hello(struct link *l, enum pm_role role, const char *name, uint32_t
                              .proto_max = PM_PROTO_MAX,
                              .name = name,
                              .version = "test",
-                             .host = pid ? host : "elsewhere",
+                             .host = host,
                              .pid = pid,
                              .instance = l->instance,
                              .readers = readers,
