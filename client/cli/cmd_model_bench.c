@@ -229,7 +229,7 @@ static uint64_t pass_bytes(const struct pm_vlm_model *model)
 
 static void tell(const struct bench *b, const char *name, uint32_t threads, bool is_json)
 {
-    const char *precision = b->model->precision == PM_PRECISION_BF16 ? "bf16" : "f32";
+    const char *precision = pm_precision_name(b->model->precision);
     double vision = median(b->vision_s), prefill = median(b->prefill_s), one = median(b->one_s),
            batch = median(b->batch_s), gb = (double)pass_bytes(b->model) / 1e9,
            read = MEMORY_BYTES / 1e9 / median(b->memory_s);

@@ -392,8 +392,7 @@ static char *make_meta(const struct pm_glm_ocr_folder *f, const struct pm_vlm_co
     json_object_set_new(from, "stored", json_string(largest ? largest->stored : "?"));
     json_object_set_new(from, "parameters", json_integer((json_int_t)plan->parameters));
     json_object_set_new(meta, "family", json_string("glm_ocr"));
-    json_object_set_new(meta, "precision",
-                        json_string(f->options->precision == PM_PRECISION_BF16 ? "bf16" : "f32"));
+    json_object_set_new(meta, "precision", json_string(pm_precision_name(f->options->precision)));
     json_object_set(meta, "config", f->config);
     if (f->generation)
         json_object_set(meta, "generation", f->generation);

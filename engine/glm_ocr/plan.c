@@ -220,7 +220,7 @@ uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_preci
     uint64_t bytes = 0;
     for (size_t i = 0; i < plan->count; i++) {
         const struct pm_glm_ocr_item *item = &plan->items[i];
-        bool is_short = precision == PM_PRECISION_BF16 && item->kind != PM_GLM_OCR_VECTOR;
+        bool is_short = pm_precision_is_bf16(precision) && item->kind != PM_GLM_OCR_VECTOR;
         uint64_t rows = item->kind == PM_GLM_OCR_LINEAR ? (item->n + 63) / 64 * 64 : item->n;
         bytes += rows * (item->k + (item->kind == PM_GLM_OCR_LINEAR ? 2 : 0)) * (is_short ? 2 : 4);
     }

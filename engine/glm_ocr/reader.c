@@ -160,7 +160,7 @@ static int make_prompts(struct state *s, const struct pm_model_manifest *model, 
 
 static int64_t step_macs(const struct pm_kernels *kernels, enum pm_precision precision, int threads)
 {
-    bool has_bf16 = precision == PM_PRECISION_BF16 && !strcmp(kernels->name, "avx512bf16");
+    bool has_bf16 = pm_precision_is_bf16(precision) && !strcmp(kernels->name, "avx512bf16");
     int64_t macs = !strcmp(kernels->name, "plain") ? STEP_MACS_PLAIN
                    : has_bf16                      ? STEP_MACS_BF16
                                                    : STEP_MACS_VECTOR;

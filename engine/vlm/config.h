@@ -23,7 +23,22 @@ enum {
 enum pm_precision {
     PM_PRECISION_F32 = 0,  /* the reference: f32 weights, activations, KV cache */
     PM_PRECISION_BF16 = 1, /* bf16 weights, inputs of products and KV cache; f32 sums and residuals */
+    /* Everything but the products as in bf16. Products take int8 weights in groups of 64 inputs with a scale
+     * each, and round their inputs to int8 by row and group when they begin. */
+    PM_PRECISION_INT8 = 2,
+    PM_PRECISION_INT4 = 3, /* int8 with the products of the text layers in 4 bits */
+    PM_PRECISION_COUNT
 };
+
+/* Whether activations, embeddings, KV cache and attention are bf16 (else f32). */
+static inline bool pm_precision_is_bf16(enum pm_precision precision)
+{
+    return precision != PM_PRECISION_F32;
+}
+
+/* "f32", "bf16", "int8", "int4", and back: false for another name. */
+const char *pm_precision_name(enum pm_precision precision);
+bool pm_precision_parse(const char *name, enum pm_precision *out);
 
 /* How rotary pairs lie in a head of n values. */
 enum pm_rope_pairs {

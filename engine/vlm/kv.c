@@ -24,7 +24,7 @@ static size_t page_blocks(const struct pm_text_config *text)
 size_t pm_kv_page_bytes(const struct pm_vlm_model *model)
 {
     const struct pm_text_config *text = &model->config.text;
-    bool is_bf16 = model->precision == PM_PRECISION_BF16;
+    bool is_bf16 = pm_precision_is_bf16(model->precision);
     return page_blocks(text) *
            (pm_key_block_bytes(text->head_dim, is_bf16) + pm_value_block_bytes(text->head_dim, is_bf16));
 }
@@ -34,7 +34,7 @@ struct pm_kv_pool *pm_kv_pool_new(const struct pm_vlm_model *model, size_t max_b
     const struct pm_text_config *text = &model->config.text;
     struct pm_kv_pool *pool = pm_xalloc(sizeof *pool);
     pool->kv_heads = text->kv_heads;
-    pool->key_bytes = pm_key_block_bytes(text->head_dim, model->precision == PM_PRECISION_BF16);
+    pool->key_bytes = pm_key_block_bytes(text->head_dim, pm_precision_is_bf16(model->precision));
     pool->page_bytes = pm_kv_page_bytes(model);
     pool->block_bytes = pool->page_bytes / page_blocks(text);
     size_t pages = max_bytes / pool->page_bytes;

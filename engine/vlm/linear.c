@@ -24,7 +24,7 @@ struct run {
 
 size_t pm_activation_bytes(enum pm_precision precision)
 {
-    return precision == PM_PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+    return pm_precision_is_bf16(precision) ? sizeof(uint16_t) : sizeof(float);
 }
 
 int pm_linear_bind(const struct pm_pack *pack, enum pm_precision precision, const char *name,

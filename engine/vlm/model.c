@@ -32,7 +32,7 @@ static const float *bind_vector(struct binder *b, int n, const char *prefix, con
 static const void *bind_embedding(struct binder *b, const char *prefix)
 {
     const struct pm_text_config *text = &b->model->config.text;
-    enum pm_dtype dtype = b->model->precision == PM_PRECISION_BF16 ? PM_DTYPE_BF16 : PM_DTYPE_F32;
+    enum pm_dtype dtype = pm_precision_is_bf16(b->model->precision) ? PM_DTYPE_BF16 : PM_DTYPE_F32;
     const uint64_t shape[2] = {(uint64_t)text->vocab, (uint64_t)text->hidden};
     char name[NAME_MAX_BYTES];
     const void *data = NULL;
@@ -174,14 +174,13 @@ static int read_meta(struct pm_vlm_model *model, const char *path, pm_vlm_config
     const char *precision = json_string_value(json_object_get(meta, "precision"));
     char *config = member_text(meta, "config"), *generation = member_text(meta, "generation"),
          *preprocessor = member_text(meta, "preprocessor");
-    if (!precision || !config || (strcmp(precision, "f32") != 0 && strcmp(precision, "bf16") != 0)) {
+    if (!precision || !config || !pm_precision_parse(precision, &model->precision)) {
         rc = pm_fail(
             err, PM_EFORMAT,
-            "%s: its meta text lacks the configuration or a precision (\"f32\" or \"bf16\"): it is not "
+            "%s: its meta text lacks the configuration or a precision (f32, bf16, int8 or int4): it is not "
             "a packed vision-language model, or another version packed it",
             path);
     } else {
-        model->precision = strcmp(precision, "bf16") == 0 ? PM_PRECISION_BF16 : PM_PRECISION_F32;
         rc = read_config(config, generation, preprocessor, &model->config, err);
         if (rc)
             pm_fail_prefix(err, "%s", path);

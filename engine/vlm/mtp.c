@@ -70,7 +70,7 @@ static void join_row(struct pm_mtp *m, const struct pm_mtp_row *row, uint8_t *ac
 {
     const struct pm_text_config *c = &m->model->config.text;
     const struct pm_mtp_layer *layer = m->model->mtp;
-    bool is_bf16 = m->model->precision == PM_PRECISION_BF16;
+    bool is_bf16 = pm_precision_is_bf16(m->model->precision);
     const struct pm_lm_kernels *lm = is_bf16 ? m->kernels->bf16 : m->kernels->f32;
     size_t hidden = (size_t)c->hidden, half = hidden * pm_activation_bytes(m->model->precision);
     /* The drafter has learnt with a zero embedding at the first position of a sequence. */

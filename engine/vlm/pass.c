@@ -122,7 +122,7 @@ struct pm_pass *pm_pass_new(const struct pm_vlm_model *model, const struct pm_ke
     struct pm_pass *p = pm_xalloc(sizeof *p);
     p->model = model;
     p->kernels = kernels;
-    p->lm = model->precision == PM_PRECISION_BF16 ? kernels->bf16 : kernels->f32;
+    p->lm = pm_precision_is_bf16(model->precision) ? kernels->bf16 : kernels->f32;
     p->pool = pool;
     p->kv_pool = kv_pool;
     p->max_rows = max_rows;
@@ -483,7 +483,7 @@ const float *pm_pass_logits(const struct pm_pass *p, int row)
 void pm_vlm_embed(const struct pm_vlm_model *model, const void *table, int32_t token, float *out)
 {
     size_t hidden = (size_t)model->config.text.hidden, at = (size_t)token * hidden;
-    if (model->precision == PM_PRECISION_F32) {
+    if (!pm_precision_is_bf16(model->precision)) {
         memcpy(out, (const float *)table + at, hidden * sizeof(float));
         return;
     }

@@ -90,12 +90,12 @@ struct pm_vision *pm_vision_new(const struct pm_vlm_model *model, const struct p
     struct pm_vision *v = pm_xalloc(sizeof *v);
     v->model = model;
     v->kernels = kernels;
-    v->lm = model->precision == PM_PRECISION_BF16 ? kernels->bf16 : kernels->f32;
+    v->lm = pm_precision_is_bf16(model->precision) ? kernels->bf16 : kernels->f32;
     v->pool = pool;
     v->sweep = SWEEP_DONE;
     v->act_bytes = pm_activation_bytes(model->precision);
-    v->key_bytes = pm_key_block_bytes(c->head_dim, model->precision == PM_PRECISION_BF16);
-    v->value_bytes = pm_value_block_bytes(c->head_dim, model->precision == PM_PRECISION_BF16);
+    v->key_bytes = pm_key_block_bytes(c->head_dim, pm_precision_is_bf16(model->precision));
+    v->value_bytes = pm_value_block_bytes(c->head_dim, pm_precision_is_bf16(model->precision));
     size_t area = (size_t)c->merge * (size_t)c->merge, hidden = (size_t)c->hidden;
     size_t merged = max_size((size_t)c->out_hidden, (size_t)c->merger_intermediate);
     v->slice_rows = (int)(max_size(SLICE_ROWS / area, 1) * area);
@@ -147,7 +147,7 @@ struct parts {
 static struct parts size_parts(const struct pm_vlm_model *model, size_t patches, size_t longer_side)
 {
     const struct pm_vision_config *c = &model->config.vision;
-    bool is_bf16 = model->precision == PM_PRECISION_BF16;
+    bool is_bf16 = pm_precision_is_bf16(model->precision);
     size_t act = pm_activation_bytes(model->precision), heads = (size_t)c->heads, hidden = (size_t)c->hidden;
     size_t blocks = (patches + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
     size_t tokens = patches / ((size_t)c->merge * (size_t)c->merge);
