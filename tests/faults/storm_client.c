@@ -27,7 +27,7 @@
 
 struct client {
     const char *socket, *ledger_path, *name, *finish, *document;
-    unsigned first, jobs, window, seed, check, real_pages;
+    unsigned first, jobs, window, seed, check, real_pages, region_timeout_s;
     int remote, fd;
     struct ledger ledger;
     size_t capacity;
@@ -64,6 +64,7 @@ static int submit(struct client *c, unsigned number, uint64_t *job_out)
     o.stem = "doc";
     o.formats = "md,json,txt";
     o.priority = number % 5;
+    o.region_timeout_s = c->region_timeout_s;
     if (c->document) { /* a comment behind its end makes every document another one */
         snprintf(pages, sizeof pages, "%u", 1 + number % c->real_pages);
         o.pages = pages;
@@ -222,14 +223,21 @@ static int forget(struct client *c)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"socket", required_argument, NULL, 's'}, {"ledger", required_argument, NULL, 'l'},
-        {"name", required_argument, NULL, 'n'},   {"seed", required_argument, NULL, 'S'},
-        {"window", required_argument, NULL, 'w'}, {"first", required_argument, NULL, 'f'},
-        {"jobs", required_argument, NULL, 'j'},   {"finish", required_argument, NULL, 'F'},
-        {"check", required_argument, NULL, 'c'},  {"document", required_argument, NULL, 'd'},
-        {"pages", required_argument, NULL, 'p'},  {"remote", no_argument, NULL, 'r'},
-        {"forget", no_argument, NULL, 'o'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"socket", required_argument, NULL, 's'},
+                                            {"ledger", required_argument, NULL, 'l'},
+                                            {"name", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 'S'},
+                                            {"window", required_argument, NULL, 'w'},
+                                            {"first", required_argument, NULL, 'f'},
+                                            {"jobs", required_argument, NULL, 'j'},
+                                            {"finish", required_argument, NULL, 'F'},
+                                            {"check", required_argument, NULL, 'c'},
+                                            {"document", required_argument, NULL, 'd'},
+                                            {"pages", required_argument, NULL, 'p'},
+                                            {"remote", no_argument, NULL, 'r'},
+                                            {"forget", no_argument, NULL, 'o'},
+                                            {"region-timeout", required_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
     struct client c = {.window = 8, .name = "client", .real_pages = 20};
     struct pagemill_connect_options connect = PAGEMILL_CONNECT_OPTIONS_INIT;
     struct pagemill_error err = {0};
@@ -275,6 +283,9 @@ int main(int argc, char **argv)
             break;
         case 'o':
             is_forgetting = 1;
+            break;
+        case 't':
+            c.region_timeout_s = number;
             break;
         default:
             return 2;

@@ -6,7 +6,9 @@
  *   storm_service ROLE --endpoint URL --name NAME
  *
  * WEDGE=FILE in the environment: when FILE can be removed, the next task is its victim; the process then goes
- * on as the word in it says: "spin" (never comes back, beats stop), "linger" (beats for ever, never ends). */
+ * on as the word in it says: "spin" (never comes back, beats stop), "stop" (SIGSTOP; goes on after SIGCONT),
+ * "linger" (beats for ever, never ends, does not let go when told to). */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,6 +233,10 @@ static bool is_chosen(struct service *s, const struct pm_msg_lease *lease)
     pm_log(PM_LOG_WARNING, "wedged: %s task=%llu", word, (unsigned long long)lease->task);
     while (!strcmp(word, "spin"))
         ;
+    if (!strcmp(word, "stop")) {
+        raise(SIGSTOP);
+        return false;
+    }
     s->lingers = lease->task;
     return true;
 }
@@ -244,11 +250,8 @@ static int take(void *context, const struct pm_peer_event *e, struct pm_error *w
     (void)why;
     if (e->kind == PM_PEER_STOP)
         return 1;
-    if (e->kind == PM_PEER_REVOKE) {
-        if (e->task == s->lingers)
-            s->lingers = 0;
+    if (e->kind == PM_PEER_REVOKE && e->task != s->lingers)
         pm_peer_release(s->peer, e->task);
-    }
     if (e->kind != PM_PEER_LEASE || is_chosen(s, e->lease))
         return 0;
     pm_arena_clear(&s->arena);
