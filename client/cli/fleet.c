@@ -131,18 +131,23 @@ static int add_broker(struct run *r, struct pm_error *err)
     put_pair(&a, "--state", f->state_dir);
     put_pair(&a, "--run", f->run_dir);
     put_pair(&a, "--pixels", f->pixel_dir);
-    if (f->pixel_budget_mb)
-        put_number(&a, "--pixel-budget", f->pixel_budget_mb);
-    if (f->result_ttl_s)
-        put_number(&a, "--result-ttl", f->result_ttl_s);
     if (f->metrics)
         put_pair(&a, "--metrics", f->metrics);
     if (f->listen)
         put_pair(&a, "--listen", f->listen);
-    if (f->max_jobs)
-        put_number(&a, "--max-jobs", f->max_jobs);
-    if (f->min_free_mb)
-        put_number(&a, "--min-free", f->min_free_mb);
+    const struct {
+        const char *option;
+        uint32_t value; /* 0: the broker's default */
+    } numbers[] = {{"--pixel-budget", f->pixel_budget_mb},
+                   {"--result-ttl", f->result_ttl_s},
+                   {"--max-jobs", f->max_jobs},
+                   {"--min-free", f->min_free_mb},
+                   {"--max-store", f->max_store_mb},
+                   {"--remember", f->remember_s},
+                   {"--remember-mb", f->remember_mb}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (numbers[i].value)
+            put_number(&a, numbers[i].option, numbers[i].value);
     put_number(&a, "--drain", f->drain_s);
     put_number(&a, "--ready-fd", (uint64_t)r->ready_write_fd);
     put_number(&a, "--deaths-fd", (uint64_t)r->deaths_fds[0]);

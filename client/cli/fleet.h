@@ -27,7 +27,7 @@ struct pm_fleet { /* strings borrowed */
     /* NULL, or the broker elsewhere (tcp://HOST:PORT) that this fleet's workers work for: then there is no
      * broker, layoutd or collector here. */
     const char *join, *server_key, *key;
-    uint32_t max_jobs, min_free_mb;        /* 0: the broker's defaults */
+    uint32_t max_jobs, min_free_mb, max_store_mb, remember_s, remember_mb; /* 0: the broker's defaults */
     const char *metrics;                   /* NULL, or where the broker serves them */
     const struct pm_fleet_reader *readers; /* [reader_count], sized */
     uint32_t reader_count;

@@ -8,8 +8,8 @@
 struct pm_up_file {
     char *state, *run, *pixels, *models, *reader, *log_level, *metrics, *listen, *join, *server_key, *key;
     int64_t workers, layouts, threads, credit, keep_results_us, drain_us;
-    int64_t max_jobs;
-    uint64_t min_free_bytes;
+    int64_t max_jobs, remember_us;
+    uint64_t min_free_bytes, max_store_bytes, remember_bytes;
     uint64_t pixel_budget_bytes, kv_memory_bytes;
 };
 
@@ -45,6 +45,12 @@ static const struct pm_setting settings[] = {
      "unfinished jobs at most; 0: the broker's default"},
     {"min_free", PM_SETTING_BYTES, AT(min_free_bytes), NULL, 0, 1e13, NULL,
      "free disk space below which no jobs are accepted; 0: the broker's default"},
+    {"max_store", PM_SETTING_BYTES, AT(max_store_bytes), NULL, 0, 4e15, NULL,
+     "most disk for sources and results, beyond it no jobs are accepted; 0: the broker's default"},
+    {"remember", PM_SETTING_DURATION, AT(remember_us), NULL, 0, 1e9, NULL,
+     "how long a page that was read stands for an equal one; 0: the broker's default"},
+    {"remember_space", PM_SETTING_BYTES, AT(remember_bytes), NULL, 0, 1e13, NULL,
+     "most disk for such pages; 0: the broker's default"},
     {"join", PM_SETTING_TEXT, AT(join), NULL, 0, 0, NULL,
      "run workers only, for the broker at tcp://HOST:PORT; empty: a whole fleet"},
     {"server_key", PM_SETTING_TEXT, AT(server_key), NULL, 0, 0, NULL,
@@ -101,6 +107,9 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_text(&config->key, f->key);
     fill_number(&config->max_jobs, (uint64_t)f->max_jobs);
     fill_number(&config->min_free_mb, (f->min_free_bytes + (1u << 20) - 1) >> 20);
+    fill_number(&config->max_store_mb, (f->max_store_bytes + (1u << 20) - 1) >> 20);
+    fill_number(&config->remember_s, seconds(f->remember_us));
+    fill_number(&config->remember_mb, (f->remember_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->pixel_budget_mb, (f->pixel_budget_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->kv_memory_mb, (f->kv_memory_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->result_ttl_s, seconds(f->keep_results_us));
