@@ -645,6 +645,7 @@ static bool grant(struct pm_sched *s, struct pm_now now, struct peer *p, struct 
     struct lease *l = add_lease(s, now, p, r);
     l->epoch = s->config.epoch;
     l->attempt = current_attempt(r);
+    s->was_watching = true; /* should we sleep from here on, it is not the peer's fault */
     if (r->t->issue == 1)
         l->wait_us = now.us - (r->page ? r->page->ready_us : r->job->ready_us);
     p->leased++;
