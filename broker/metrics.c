@@ -38,9 +38,12 @@ static void clean_name(const char *from, char out[PM_METRICS_NAME])
     out[i] = 0;
 }
 
-struct pm_metrics_phase *pm_metrics_phase(struct pm_metrics *m, enum pm_task_kind kind, const char *name)
+static struct pm_metrics_phase *phase_of(struct pm_metrics *m, enum pm_task_kind kind, const char *name)
 {
     char clean[PM_METRICS_NAME];
+    for (uint32_t i = 0; name && i < m->phase_count; i++)
+        if (m->phases[i].kind == kind && !strcmp(m->phases[i].name, name))
+            return &m->phases[i]; /* nearly always: names are words */
     clean_name(name, clean);
     for (uint32_t i = 0; i < m->phase_count; i++)
         if (m->phases[i].kind == kind && !strcmp(m->phases[i].name, clean))
@@ -87,7 +90,9 @@ void pm_metrics_result(struct pm_metrics *m, enum pm_task_kind kind, const char 
     for (uint32_t i = 0; i < r->phase_count; i++) {
         r->phases[i].us = at_most(r->phases[i].us, left);
         left -= r->phases[i].us;
-        pm_histogram_add(&pm_metrics_phase(m, kind, r->phases[i].name)->times, (int64_t)r->phases[i].us);
+        struct pm_metrics_phase *phase = phase_of(m, kind, r->phases[i].name);
+        r->phases[i].name = phase->name;
+        pm_histogram_add(&phase->times, (int64_t)r->phases[i].us);
     }
     r->tokens = kind == PM_KIND_REGION ? at_most(r->tokens, PM_METRICS_TOKENS) : 0;
     if (kind != PM_KIND_REGION)

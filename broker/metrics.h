@@ -45,11 +45,10 @@ struct pm_metrics *pm_metrics_new(void);
 void pm_metrics_free(struct pm_metrics **metrics);
 
 /* A result that counted. wait_us: ready -> leased, -1 when unknown; run_us: leased -> result. What the peer
- * says of its times and tokens is corrected in `result` to what can be. */
+ * says of its times and tokens is corrected in `result` to what can be, and its phases get the names that m
+ * keeps: one pointer for each. */
 void pm_metrics_result(struct pm_metrics *m, enum pm_task_kind kind, const char *reader, int64_t wait_us,
                        int64_t run_us, struct pm_msg_result *result);
-/* The entry of a phase; made when it is new. Stays where it is for the life of m. */
-struct pm_metrics_phase *pm_metrics_phase(struct pm_metrics *m, enum pm_task_kind kind, const char *name);
 static inline void pm_metrics_refused(struct pm_metrics *m, int code)
 {
     m->refusals[code < 0 && -code < (int)PM_METRICS_CODES ? -code : 0]++;

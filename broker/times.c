@@ -13,7 +13,8 @@ struct page_time {
     int64_t laid_us, read_us, done_us; /* wall clock; 0: not yet */
 };
 struct part {
-    const struct pm_metrics_phase *phase;
+    enum pm_task_kind kind;
+    const char *name; /* the metrics' own: equal names are one pointer */
     uint64_t us, count;
 };
 struct job_times {
@@ -169,21 +170,20 @@ void pm_times_follow(struct pm_times *t, int64_t wall_us, const struct pm_op *op
     }
 }
 
-static void add_part(struct job_times *j, const struct pm_metrics_phase *phase, uint64_t us)
+static void add_part(struct job_times *j, enum pm_task_kind kind, const char *name, uint64_t us)
 {
     size_t i = 0;
-    while (i < j->part_count && j->parts[i].phase != phase)
+    while (i < j->part_count && j->parts[i].name != name)
         i++;
     if (i == j->part_count) {
         PM_GROW(j->parts, j->part_count, j->part_capacity);
-        j->parts[j->part_count++] = (struct part){phase, 0, 0};
+        j->parts[j->part_count++] = (struct part){kind, name, 0, 0};
     }
     j->parts[i].us += us;
     j->parts[i].count++;
 }
 
-void pm_times_result(struct pm_times *t, struct pm_metrics *metrics, int64_t wait_us, int64_t run_us,
-                     const struct pm_msg_result *r)
+void pm_times_result(struct pm_times *t, int64_t wait_us, int64_t run_us, const struct pm_msg_result *r)
 {
     enum pm_task_kind kind = pm_task_kind(r->task);
     struct job_times *j = entry_of(t, pm_task_job(r->task));
@@ -192,7 +192,7 @@ void pm_times_result(struct pm_times *t, struct pm_metrics *metrics, int64_t wai
     j->stages[kind - 1].wait_us += wait_us > 0 ? (uint64_t)wait_us : 0;
     j->stages[kind - 1].run_us += run_us > 0 ? (uint64_t)run_us : 0;
     for (uint32_t i = 0; i < r->phase_count; i++)
-        add_part(j, pm_metrics_phase(metrics, kind, r->phases[i].name), r->phases[i].us);
+        add_part(j, kind, r->phases[i].name, r->phases[i].us);
 }
 
 /* ---- what is told ---- */
@@ -258,9 +258,9 @@ void pm_times_manifest(const struct pm_times *t, int64_t wall_us, const struct p
         m->times[m->time_count++] = (struct pm_part_time){kind, "wait", j->stages[k].wait_us, done};
         m->times[m->time_count++] = (struct pm_part_time){kind, "run", j->stages[k].run_us, done};
         for (size_t i = 0; i < j->part_count; i++)
-            if (j->parts[i].phase->kind == k + 1)
+            if (j->parts[i].kind == (enum pm_task_kind)(k + 1))
                 m->times[m->time_count++] =
-                    (struct pm_part_time){kind, j->parts[i].phase->name, j->parts[i].us, j->parts[i].count};
+                    (struct pm_part_time){kind, j->parts[i].name, j->parts[i].us, j->parts[i].count};
     }
 }
 

@@ -20,9 +20,8 @@ void pm_times_free(struct pm_times **times);
 
 /* What was just committed. */
 void pm_times_follow(struct pm_times *t, int64_t wall_us, const struct pm_op *ops, size_t count);
-/* A result that counted, as pm_metrics_result has corrected it. */
-void pm_times_result(struct pm_times *t, struct pm_metrics *metrics, int64_t wait_us, int64_t run_us,
-                     const struct pm_msg_result *result);
+/* A result that counted, as pm_metrics_result has left it; the names of its phases must outlive t. */
+void pm_times_result(struct pm_times *t, int64_t wait_us, int64_t run_us, const struct pm_msg_result *result);
 
 /* Times and tokens of a job; those that are not known stay as they are. With an arena also its stages. */
 void pm_times_info(const struct pm_times *t, struct pm_arena *arena, struct pm_job_info *info);

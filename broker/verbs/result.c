@@ -126,7 +126,7 @@ static void note(struct pm_broker *b, struct pm_conn *c, struct pm_msg_result *r
     int64_t run_us = b->now.us - facts.sent_us;
     pm_metrics_result(b->metrics, pm_task_kind(r->task), facts.submit->options.reader, facts.wait_us, run_us,
                       r);
-    pm_times_result(b->times, b->metrics, facts.wait_us, run_us, r);
+    pm_times_result(b->times, facts.wait_us, run_us, r);
     c->tokens += r->tokens;
 }
 
