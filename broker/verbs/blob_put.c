@@ -66,7 +66,9 @@ static int take_chunk(struct pm_broker *b, struct pm_conn *c, const struct pm_me
     if (u->bytes + p->raw_bytes > UPLOAD_BYTES)
         return pm_fail(err, PM_ELIMIT, "a document may have %llu bytes", (unsigned long long)UPLOAD_BYTES);
     uint8_t *raw = pm_arena_alloc(&b->arena, p->raw_bytes + 1u);
-    int rc = pm_chunk_unpack(m->payload, p->raw_bytes, raw, err);
+    int rc = pm_space_for(b, u->bytes + p->raw_bytes, err);
+    if (!rc)
+        rc = pm_chunk_unpack(m->payload, p->raw_bytes, raw, err);
     if (!rc)
         rc = pm_fs_write_all(u->fd, raw, p->raw_bytes, err);
     if (!rc)
