@@ -47,6 +47,7 @@ int main(int argc, char **argv)
                                     .name = value_of(argc, argv, "--name", "poison"),
                                     .readers = readers,
                                     .reader_count = 1,
+                                    .ready_fd = atoi(value_of(argc, argv, "--ready-fd", "0")),
                                     .credit = 8};
     struct pm_peer *peer = NULL;
     struct pm_error err;

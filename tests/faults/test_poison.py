@@ -1,4 +1,5 @@
 """A region that kills its worker is set aside after two crashes; everything else of the document is read."""
+import json
 import os
 import pathlib
 import shutil
@@ -43,6 +44,17 @@ class Poison(Case):
         status = fleet.cli("status", "1").stdout.decode()
         self.assertIn("set aside", status)
         self.assertIn("2 times", status)
+
+    def test_many_poisoned_documents_do_not_end_the_fleet(self):
+        """Ten deaths in a row of a worker that cannot start are the end; of one that dies of its work they are not."""
+        fleet = Service(self, workers=1)
+        for number in range(6):
+            self.expect(fleet.cli("submit", DATA / "twenty.pdf", "--pages", "2", "--again", "--batch", "poison"), 0)
+        states = lambda: {job["state"] for job in json.loads(self.expect(fleet.cli("jobs", "--json"), 0).stdout)}
+        e2e.wait_until(lambda: states() == {"done"}, "the documents to be delivered")
+        log = (self.dir / "up.log").read_text()
+        self.assertGreaterEqual(log.count("killed by signal 6"), 11, log)
+        self.assertIsNone(fleet.process.poll(), log)
 
 
 if __name__ == "__main__":
