@@ -23,6 +23,10 @@
 #include "broker/times.h"
 #include "exposition_check.h"
 
+#define LONG_PATH                                                                                            \
+    "/a/path/that/is/longer/than/the/hundred/and/seven/bytes/that/a/socket/may/have/as/its/name/in/the/"     \
+    "file/system"
+
 /* ---- results ---- */
 
 static void what_peers_say_is_corrected(void **state)
@@ -483,8 +487,7 @@ static void addresses(void **state)
                                       "[::1",
                                       "9999999999",
                                       "-1",
-                                      "/a/path/that/is/longer/than/the/hundred/and/seven/bytes/that/a/socket/"
-                                      "may/have/as/its/name/in/the/file/system"};
+                                      LONG_PATH};
     static const char *const good[] = {"80",      "127.0.0.1:80", "localhost:1", "0.0.0.0:9464",
                                        "[::]:80", "::1:80",       "/run/m.sock"};
     struct pm_error err;
