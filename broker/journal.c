@@ -39,7 +39,8 @@ static const char schema[] =
 
 #define JOB_COLUMNS                                                                                          \
     "id, client, state, generation, is_open, submit, created_us, started_us, finished_us, error_code,"       \
-    " error_text, pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries, key"
+    " error_text, pages, pages_done, pages_failed, regions, regions_done, regions_failed, retries, key,"     \
+    " blobs"
 
 static const char *const sql_text[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -383,18 +384,45 @@ static void report_refs(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx)
     j->change_count = 0;
 }
 
+/* Each key of every row, one after the other: there may be millions. */
+static int tell_refs(struct pm_journal *j, enum sql which, pm_journal_ref_fn fn, void *ctx,
+                     struct pm_error *err)
+{
+    sqlite3_stmt *st = pm_journal_sql(j, which, err);
+    if (!st)
+        return PM_EIO;
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        for (int i = 0; i < sqlite3_column_count(st); i++)
+            change_refs_in(j, pm_column_text(st, i), 1);
+        report_refs(j, fn, ctx);
+    }
+    int ours = rc == SQLITE_DONE ? 0 : pm_journal_fail(j, "read references", err);
+    sqlite3_reset(st);
+    return ours;
+}
+
+int pm_journal_refs_of_pages(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx, struct pm_error *err)
+{
+    j->change_count = 0;
+    int rc = tell_refs(j, SQL_KEYS_ALL_PAGES, fn, ctx, err);
+    return rc ? rc : tell_refs(j, SQL_KEYS_ALL_KNOWN, fn, ctx, err);
+}
+
+void pm_journal_refs_of_job(struct pm_journal *j, const struct pm_job_image *image, pm_journal_ref_fn fn,
+                            void *ctx)
+{
+    j->change_count = 0;
+    change_refs_in(j, image->submit.source, 1);
+    change_refs_in(j, image->blobs, 1);
+    report_refs(j, fn, ctx);
+}
+
 int pm_journal_refs(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx, struct pm_error *err)
 {
     j->change_count = 0;
-    int rc = count_refs(j, SQL_KEYS_ALL_JOBS, 0, 0, 1, err);
-    if (!rc)
-        rc = count_refs(j, SQL_KEYS_ALL_PAGES, 0, 0, 1, err);
-    if (!rc)
-        rc = count_refs(j, SQL_KEYS_ALL_KNOWN, 0, 0, 1, err);
-    if (!rc)
-        report_refs(j, fn, ctx);
-    j->change_count = 0;
-    return rc;
+    int rc = tell_refs(j, SQL_KEYS_ALL_JOBS, fn, ctx, err);
+    return rc ? rc : pm_journal_refs_of_pages(j, fn, ctx, err);
 }
 
 /* ---- ops ---- */

@@ -41,6 +41,11 @@ typedef void (*pm_journal_ref_fn)(void *ctx, const char *key, int change);
 void pm_journal_on_ref(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx);
 /* Every reference that the file holds now, each as +1. */
 int pm_journal_refs(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx, struct pm_error *err);
+/* The same in two parts, for a start that reads the jobs anyway: all but the jobs' own, and those of one job
+ * as pm_journal_load shows it. */
+int pm_journal_refs_of_pages(struct pm_journal *j, pm_journal_ref_fn fn, void *ctx, struct pm_error *err);
+void pm_journal_refs_of_job(struct pm_journal *j, const struct pm_job_image *image, pm_journal_ref_fn fn,
+                            void *ctx);
 
 int pm_journal_apply(struct pm_journal *j, const struct pm_op *ops, size_t count, struct pm_error *err);
 

@@ -68,6 +68,7 @@ static int read_job_row(sqlite3_stmt *st, struct pm_arena *arena, struct pm_job_
         pm_record_decode(pm_msg_schema(PM_MSG_SUBMIT), submit.data, submit.size, arena, &out->submit, err);
     if (rc)
         return pm_fail_prefix(err, "journal: job %llu", (unsigned long long)out->job);
+    out->blobs = keep_text(arena, st, 19);
     out->submit.key = keep_text(arena, st, 18); /* a job may have given its key up */
     return 0;
 }

@@ -99,6 +99,7 @@ struct pm_job_image {
     uint32_t page_count;
     const struct pm_tries_image *tries;
     uint32_t tries_count;
+    const char *blobs; /* that its result refers to, separated by blanks: the shell's business */
 };
 int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_image *image,
                      struct pm_error *err);

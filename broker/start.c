@@ -96,6 +96,7 @@ static int restore_job(void *ctx, const struct pm_job_image *image, struct pm_er
 {
     struct recovery *r = ctx;
     r->jobs++;
+    pm_journal_refs_of_job(r->b->journal, image, pm_refs_change, r->b);
     r->live += image->info.state <= PM_JOB_RUNNING;
     return pm_sched_restore(r->b->sched, r->b->now, image, err);
 }
@@ -123,7 +124,7 @@ static int recover(struct pm_broker *b, struct pm_error *err)
     struct recovery r = {.b = b};
     struct lost_sheets lost = {.b = b};
     pm_journal_on_ref(b->journal, pm_refs_change, b);
-    int rc = pm_journal_refs(b->journal, pm_refs_change, b, err);
+    int rc = pm_journal_refs_of_pages(b->journal, pm_refs_change, b, err);
     if (!rc)
         rc = pm_known_open(b, err);
     if (!rc)
