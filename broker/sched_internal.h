@@ -189,8 +189,10 @@ struct clients {
     size_t free_count, free_capacity;
     struct pm_strmap by_name; /* -> place, counted from 1 */
 };
-struct keys { /* open addressing; the keys are in the stubs */
-    uint32_t *jobs;
+struct keys { /* open addressing; the keys are in the stubs, a part of each is here */
+    struct key_slot {
+        uint32_t job, part; /* job 0: empty */
+    } * slots;
     size_t count, capacity;
 };
 struct ids { /* first in, first out */
@@ -207,6 +209,8 @@ struct pm_sched {
     struct pm_map jobs;   /* id -> struct job, those that are awake */
     struct clients clients;
     struct keys keys;
+    char *last_batch; /* jobs of one batch come one after the other */
+    uint64_t last_batch_hash;
     struct ids expiry;         /* ended jobs in the order of their end */
     struct ids resting, young; /* ended or submitted jobs that are awake and may fall asleep */
     struct queue **queues;

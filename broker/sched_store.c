@@ -121,31 +121,46 @@ static bool has_key(const struct stub *stub)
     return memcmp(stub->key, none, sizeof none) != 0;
 }
 
+static uint32_t key_part(const uint8_t key[PM_STUB_KEY_BYTES])
+{
+    uint32_t part;
+    memcpy(&part, key, sizeof part);
+    return part;
+}
+
 static size_t key_slot(const struct pm_sched *s, const uint8_t key[PM_STUB_KEY_BYTES])
 {
-    uint64_t start;
-    memcpy(&start, key, sizeof start);
-    size_t mask = s->keys.capacity - 1, i = (size_t)start & mask;
-    while (s->keys.jobs[i] && memcmp(pm_stub_find(s, s->keys.jobs[i])->key, key, PM_STUB_KEY_BYTES) != 0)
-        i = (i + 1) & mask;
+    uint32_t part = key_part(key);
+    size_t mask = s->keys.capacity - 1, i = part & mask;
+    for (const struct key_slot *slot; (slot = &s->keys.slots[i])->job; i = (i + 1) & mask)
+        if (slot->part == part && !memcmp(pm_stub_find(s, slot->job)->key, key, PM_STUB_KEY_BYTES))
+            break;
     return i;
+}
+
+static void grow_keys(struct keys *k)
+{
+    struct keys old = *k;
+    k->capacity = old.capacity ? old.capacity * 2 : 64;
+    k->slots = pm_xalloc(k->capacity * sizeof *k->slots);
+    for (size_t i = 0; i < old.capacity; i++) {
+        size_t to = old.slots[i].part & (k->capacity - 1);
+        while (old.slots[i].job && k->slots[to].job)
+            to = (to + 1) & (k->capacity - 1);
+        if (old.slots[i].job)
+            k->slots[to] = old.slots[i];
+    }
+    free(old.slots);
 }
 
 static void add_key(struct pm_sched *s, uint32_t id, const struct stub *stub)
 {
     struct keys *k = &s->keys;
-    if ((k->count + 1) * 4 > k->capacity * 3) {
-        struct keys old = *k;
-        k->capacity = old.capacity ? old.capacity * 2 : 64;
-        k->jobs = pm_xalloc(k->capacity * sizeof *k->jobs);
-        for (size_t i = 0; i < old.capacity; i++)
-            if (old.jobs[i])
-                k->jobs[key_slot(s, pm_stub_find(s, old.jobs[i])->key)] = old.jobs[i];
-        free(old.jobs);
-    }
+    if ((k->count + 1) * 4 > k->capacity * 3)
+        grow_keys(k);
     size_t i = key_slot(s, stub->key);
-    k->count += !k->jobs[i];
-    k->jobs[i] = id;
+    k->count += !k->slots[i].job;
+    k->slots[i] = (struct key_slot){id, key_part(stub->key)};
 }
 
 /* Closes the hole by moving later members of the chain back. */
@@ -153,17 +168,14 @@ static void remove_key(struct pm_sched *s, uint32_t id, const struct stub *stub)
 {
     struct keys *k = &s->keys;
     size_t mask = k->capacity - 1, hole = key_slot(s, stub->key);
-    if (k->jobs[hole] != id)
+    if (k->slots[hole].job != id)
         return;
-    for (size_t i = (hole + 1) & mask; k->jobs[i]; i = (i + 1) & mask) {
-        uint64_t home;
-        memcpy(&home, pm_stub_find(s, k->jobs[i])->key, sizeof home);
-        if (((i - (size_t)home) & mask) >= ((i - hole) & mask)) {
-            k->jobs[hole] = k->jobs[i];
+    for (size_t i = (hole + 1) & mask; k->slots[i].job; i = (i + 1) & mask)
+        if (((i - k->slots[i].part) & mask) >= ((i - hole) & mask)) {
+            k->slots[hole] = k->slots[i];
             hole = i;
         }
-    }
-    k->jobs[hole] = 0;
+    k->slots[hole].job = 0;
     k->count--;
 }
 
@@ -173,7 +185,7 @@ uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char
     if (!key || !*key || !s->keys.count)
         return 0;
     hash_texts(client, key, hash, sizeof hash);
-    return s->keys.jobs[key_slot(s, hash)];
+    return s->keys.slots[key_slot(s, hash)].job;
 }
 
 static uint64_t batch_hash(const char *batch)
@@ -248,8 +260,14 @@ struct stub *pm_stub_new(struct pm_sched *s, uint64_t id, const char *client, co
                          uint32_t state)
 {
     const char *reader = m->options.reader && *m->options.reader ? m->options.reader : PM_DEFAULT_READER;
+    const char *batch = m->batch ? m->batch : "";
+    if (!s->last_batch || strcmp(s->last_batch, batch) != 0) {
+        free(s->last_batch);
+        s->last_batch = pm_xstrdup(batch);
+        s->last_batch_hash = batch_hash(batch);
+    }
     struct stub *stub = add_stub(s, id);
-    *stub = (struct stub){.batch = batch_hash(m->batch),
+    *stub = (struct stub){.batch = s->last_batch_hash,
                           .client = pm_client_use(s, client ? client : ""),
                           .region_queue = pm_queue_of_reader(s, reader),
                           .state = (uint8_t)state,
@@ -357,7 +375,8 @@ void pm_store_free(struct pm_sched *s)
         free(s->clients.items[i].name);
     free(s->clients.items);
     free(s->clients.free);
-    free(s->keys.jobs);
+    free(s->keys.slots);
+    free(s->last_batch);
     free(s->resting.ids);
     free(s->young.ids);
 }
