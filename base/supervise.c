@@ -571,6 +571,8 @@ static void bury(struct pm_supervise *s, struct entry *e, struct pm_supervise_ev
     unsigned before = e->backoff.early_deaths;
     int64_t delay = pm_backoff_next(&e->backoff, now - e->started_us);
     e->backoff.early_deaths = count_early(e, before, is_killed);
+    if (e->is_ready && delay > PM_BACKOFF_READY_US) /* what it died of is gone with its work */
+        delay = e->backoff.delay_us = PM_BACKOFF_READY_US;
     const char *colon = e->last_line[0] ? ": " : "";
     if (is_exit && !WEXITSTATUS(status) && (e->config.is_finished_on_zero || s->is_held)) {
         e->state = ENDED;

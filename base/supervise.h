@@ -3,9 +3,10 @@
  * pm_spawn starts a program with closed descriptors, default signals and (when asked) PR_SET_PDEATHSIG, and
  * returns a pidfd, so that a later signal can never hit a stranger with the same number. A pm_supervise keeps
  * services running: it polls their pidfds, restarts a dead one after a back-off (50 ms, doubled for each
- * early death up to 5 s, one step less for every 5 s of life, forgotten after 60 s), and tells what happened
- * as events. A service that exits with code 78 or 64 (EX_CONFIG, EX_USAGE: the next start would fail too) or
- * dies early too many times in a row is not restarted; that is a FATAL event with its last line of stderr.
+ * early death up to 5 s (half a second for one that had worked), one step less for every 5 s of life,
+ * forgotten after 60 s), and tells what happened as events. A service that exits with code 78 or 64
+ * (EX_CONFIG, EX_USAGE: the next start would fail too) or dies early too many times in a row is not
+ * restarted; that is a FATAL event with its last line of stderr.
  *
  * A service can be replaced: the new process is started and the one before goes on as a leaving one until it
  * is dismissed, or is taken back when the new one fails.
@@ -56,6 +57,7 @@ struct pm_backoff { /* zero-initialise */
 };
 #define PM_BACKOFF_FIRST_US 50000
 #define PM_BACKOFF_MOST_US  5000000
+#define PM_BACKOFF_READY_US 500000 /* most, after the death of a service that had told it was ready */
 #define PM_BACKOFF_RESET_US 60000000
 #define PM_BACKOFF_STEP_US  5000000
 #define PM_BACKOFF_EARLY_US 2000000 /* a life shorter than this is an early death */
