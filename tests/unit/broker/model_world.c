@@ -234,6 +234,13 @@ static void check_tasks(struct world *w)
         queued += s.kinds[k].queued;
         leased += s.kinds[k].leased;
     }
+    for (int i = 0; i < PEERS; i++) {
+        const struct ref_peer *p = w->peers[i].is_there ? ref_peer(&w->ref, w->peers[i].id) : NULL;
+        uint64_t room = p && p->granted > p->given ? p->granted - p->given : 0;
+        if (p && pm_sched_peer_room(w->sched, p->id) != room)
+            ref_broken("%s has room for %u, and should have for %llu", p->name,
+                       pm_sched_peer_room(w->sched, p->id), (unsigned long long)room);
+    }
     if (queued != t.ready || leased != t.leased || pm_sched_lease_count(w->sched) != t.leased)
         ref_broken("%llu tasks are ready and %llu leased, counted as %llu and %llu (%zu)",
                    (unsigned long long)t.ready, (unsigned long long)t.leased, (unsigned long long)queued,

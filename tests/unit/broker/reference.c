@@ -225,6 +225,7 @@ void ref_turn_drop(struct reference *r)
 static void make_open(struct ref_task *t)
 {
     t->state = REF_OPEN;
+    t->not_before_us = 0;
 }
 
 /* Whoever has it is told to stop. */
@@ -387,12 +388,14 @@ static void fail(struct reference *r, const struct place *at, enum ref_cause cau
         [REF_MEMORY] = 'r', [REF_FULL] = 'r',  [REF_LOST] = 'l', [REF_OTHER] = 'o'};
     struct ref_task *t = at->t;
     t->state = REF_OPEN;
+    t->failed_us = r->now_us;
     if (cause == REF_FULL && r->is_disk_full) {
         t->needs_disk_us = r->now_us;
         t->not_before_us = 0;
         return;
     }
     r->failures[cause]++;
+    at->job->attempts++;
     struct ref_line *l = expect(r, PM_OP_ATTEMPT, at->task);
     l->attempt = attempt;
     l->cause = letters[cause];
@@ -916,9 +919,8 @@ void ref_check_job(struct reference *r, const struct pm_job_info *info)
     if (is_live(j))
         count(j);
     uint32_t pages = j->is_open ? j->page_count : 0;
-    if (j->state == PM_JOB_CANCELLED && !info->retries)
-        j->retries = j->retries_saved =
-            0; /* it was brought back and cancelled in its sleep: nobody counted */
+    if (j->generation) /* it may have been cancelled in its sleep before, where nobody counts them */
+        j->retries = info->retries;
     if (info->state != j->state || info->pages != pages || info->pages_done != j->done ||
         info->pages_failed != j->failed || info->regions != j->regions ||
         info->regions_done != j->regions_done || info->regions_failed != j->regions_failed ||

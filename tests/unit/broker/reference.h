@@ -28,7 +28,7 @@ struct ref_task {
     bool is_suspect;
     int64_t needs_disk_us; /* since when it waits for room */
     uint32_t last;         /* attempt given last in this epoch and generation; 0: none */
-    int64_t not_before_us;
+    int64_t failed_us, not_before_us;
     /* of the lease */
     bool is_alone; /* it was a suspect when it was given */
     uint32_t peer, attempt;
@@ -51,6 +51,7 @@ struct ref_job {
     uint32_t page_count;
     uint32_t done, failed, regions, regions_done, regions_failed; /* as told */
     uint32_t retries, retries_saved;
+    uint32_t attempts; /* that failed and were written down */
 };
 struct ref_peer {
     uint32_t id; /* 0: not there */
