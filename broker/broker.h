@@ -145,6 +145,7 @@ struct pm_conn {
     int64_t lost_us;           /* when its connection ended; 0: it is there */
     bool is_dead;              /* to be removed at the end of the turn */
     bool is_unreachable;
+    bool is_waiting; /* in the broker's list of those that something waits for */
     int64_t joined_us, heard_us, pinged_us;
     uint64_t done, failed, busy_us, tokens;
     uint64_t rss_bytes; /* looked up at most twice a second, at rss_us */
@@ -194,6 +195,9 @@ struct pm_broker {
     struct pm_strmap by_route; /* hex of socket and route -> struct pm_conn */
     struct pm_conn **conns;
     size_t conn_count, conn_capacity, conns_of[PM_SOCKET_COUNT];
+    struct pm_conn **waiting; /* something is to be sent to them, now or when it is due */
+    size_t waiting_count, waiting_capacity;
+    struct pm_map by_peer; /* the scheduler's number -> struct pm_conn, filled as they are looked for */
     uint64_t counters[PM_COUNT_COUNT];
     struct pm_metrics *metrics;
     struct pm_times *times;
@@ -228,7 +232,7 @@ int pm_broker_commit(struct pm_broker *b, struct pm_error *err);
 /* conn.c */
 struct pm_conn *pm_conn_find(struct pm_broker *b, int socket, const struct pm_message *m);
 struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_message *m);
-struct pm_conn *pm_conn_of_peer(const struct pm_broker *b, uint32_t peer);
+struct pm_conn *pm_conn_of_peer(struct pm_broker *b, uint32_t peer);
 struct pm_conn *pm_conn_of_instance(const struct pm_broker *b, uint64_t instance);
 /* Which readers a worker has, and the identities of their models. */
 void pm_conn_set_readers(struct pm_conn *c, const struct pm_msg_hello *h);
@@ -240,6 +244,8 @@ void pm_conn_send(struct pm_broker *b, struct pm_conn *c, uint32_t type, const v
 void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record,
                           struct pm_buf *payload);
 void pm_conn_forget_queue(struct pm_conn *c);
+void pm_conn_waits(struct pm_broker *b, struct pm_conn *c); /* something was queued for it */
+void pm_conn_flush_all(struct pm_broker *b);
 /* Sends at once (leases; after the commit): the error is the caller's to handle. */
 int pm_conn_send_now(struct pm_broker *b, struct pm_conn *c, uint32_t type, const void *record,
                      struct pm_bytes payload, struct pm_error *err);

@@ -51,11 +51,17 @@ struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_mes
     return c;
 }
 
-struct pm_conn *pm_conn_of_peer(const struct pm_broker *b, uint32_t peer)
+/* A connection that changed hands is found anew. */
+struct pm_conn *pm_conn_of_peer(struct pm_broker *b, uint32_t peer)
 {
+    struct pm_conn *known = pm_map_get(&b->by_peer, peer);
+    if (known && known->peer == peer && !known->is_dead)
+        return known;
     for (size_t i = 0; i < b->conn_count; i++)
-        if (b->conns[i]->peer == peer && !b->conns[i]->is_dead)
+        if (b->conns[i]->peer == peer && !b->conns[i]->is_dead) {
+            pm_map_put(&b->by_peer, peer, b->conns[i]);
             return b->conns[i];
+        }
     return NULL;
 }
 
@@ -143,12 +149,31 @@ static void free_conn(struct pm_conn *c)
     free(c);
 }
 
+/* Where else it is known. */
+static void forget(struct pm_broker *b, const struct pm_conn *c)
+{
+    size_t cursor = 0, kept = 0;
+    uint64_t peer;
+    void *value;
+    if (c->socket != PM_SOCKET_CLIENT)
+        while (pm_map_next(&b->by_peer, &cursor, &peer, &value))
+            if (value == c) {
+                pm_map_remove(&b->by_peer, peer);
+                cursor = 0; /* the map has changed under it */
+            }
+    for (size_t i = 0; c->is_waiting && i < b->waiting_count; i++)
+        if (b->waiting[i] != c)
+            b->waiting[kept++] = b->waiting[i];
+    b->waiting_count = c->is_waiting ? kept : b->waiting_count;
+}
+
 void pm_conn_bury(struct pm_broker *b)
 {
     for (size_t i = b->conn_count; i-- > 0;) {
         if (!b->conns[i]->is_dead)
             continue;
         b->conns_of[b->conns[i]->socket]--;
+        forget(b, b->conns[i]);
         free_conn(b->conns[i]);
         b->conns[i] = b->conns[--b->conn_count];
     }
@@ -247,6 +272,7 @@ void pm_conn_send_payload(struct pm_broker *b, struct pm_conn *c, uint32_t type,
     c->out_last = o;
     c->out_count++;
     c->out_bytes += o->record.size + o->payload.size;
+    pm_conn_waits(b, c);
 }
 
 void pm_conn_flush(struct pm_broker *b, struct pm_conn *c)
@@ -270,6 +296,30 @@ void pm_conn_flush(struct pm_broker *b, struct pm_conn *c)
     }
     if (!c->out_first && !c->is_dead)
         pm_events_flush(b, c);
+}
+
+void pm_conn_waits(struct pm_broker *b, struct pm_conn *c)
+{
+    if (c->is_waiting)
+        return;
+    c->is_waiting = true;
+    PM_GROW(b->waiting, b->waiting_count, b->waiting_capacity);
+    b->waiting[b->waiting_count++] = c;
+}
+
+void pm_conn_flush_all(struct pm_broker *b)
+{
+    size_t kept = 0, count = b->waiting_count;
+    for (size_t i = 0; i < count; i++) {
+        struct pm_conn *c = b->waiting[i];
+        pm_conn_flush(b, c);
+        c->is_waiting = !c->is_dead && (c->out_first || c->event_first || c->has_lost || c->progress.count);
+        if (c->is_waiting)
+            b->waiting[kept++] = c;
+    }
+    for (size_t i = count; i < b->waiting_count; i++) /* queued meanwhile */
+        b->waiting[kept++] = b->waiting[i];
+    b->waiting_count = kept;
 }
 
 void pm_refuse_stranger(struct pm_broker *b, int socket, const struct pm_message *m, uint64_t ref, int code,

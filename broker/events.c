@@ -38,6 +38,7 @@ void pm_events_free(struct pm_conn *c)
 void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind kind, uint64_t job,
                     uint32_t page, uint32_t region, const char *blob, const char *text)
 {
+    pm_conn_waits(b, c);
     if (kind == PM_EVENT_PROGRESS) {
         pm_map_put(&c->progress, job, c);
         return;
@@ -184,8 +185,8 @@ void pm_events_flush(struct pm_broker *b, struct pm_conn *c)
 int64_t pm_events_next_us(const struct pm_broker *b)
 {
     int64_t next = INT64_MAX;
-    for (size_t i = 0; i < b->conn_count; i++) {
-        const struct pm_conn *c = b->conns[i];
+    for (size_t i = 0; i < b->waiting_count; i++) {
+        const struct pm_conn *c = b->waiting[i];
         if (!c->progress.count && !c->out_first && !c->event_first)
             continue;
         int64_t due = c->progress_us + PROGRESS_US;

@@ -100,8 +100,7 @@ static void carry_out(struct pm_broker *b)
         }
     }
     /* Answers before leases: a WELCOME must come first. */
-    for (size_t i = 0; i < b->conn_count; i++)
-        pm_conn_flush(b, b->conns[i]);
+    pm_conn_flush_all(b);
     for (size_t i = 0; i < now.item_count; i++)
         if (now.items[i].kind == PM_ACTION_LEASE)
             pm_lease_send(b, &now.items[i]);

@@ -386,6 +386,8 @@ void pm_broker_free(struct pm_broker **broker)
     pm_known_free(b);
     pm_strmap_free(&b->by_route);
     free(b->conns);
+    free(b->waiting);
+    pm_map_free(&b->by_peer);
     free(b->awaited);
     free(b->host);
     pm_arena_free(&b->arena);
