@@ -442,6 +442,7 @@ const struct pm_command pm_command_up = {
              " 2    wrong usage or configuration\n"
              "\fFILES\n RUN/client.sock          for clients: --socket, PAGEMILL_SOCKET\n"
              " RUN/work.sock            for the fleet's own processes\n"
+             " RUN/fleet.sock           for `pagemill restart`\n"
              " STATE/                   journal and blobs\n"
              " STATE/logs/fleet.log     lines of all processes; older files are .1 to .4\n",
          .tables = tables},
