@@ -846,6 +846,8 @@ static void settle(struct world *w)
     for (int i = 0; i < PEERS; i++) {
         w->peers[i].is_silent = false;
         memset(w->peers[i].is_stuck, 0, sizeof w->peers[i].is_stuck);
+        if (w->peers[i].is_there) /* leases that were lost on their way took its credit along */
+            greet(w, &w->peers[i], true);
     }
     for (int i = 0; ref_live_jobs(&w->ref); i++) {
         if (i == 60000)
