@@ -120,7 +120,7 @@ struct pm_pending_event {
 };
 struct pm_upload {
     uint64_t id, bytes;
-    int fd;
+    struct pm_blob_stream *stream; /* NULL: a free place */
 };
 #define PM_CONN_UPLOADS 8
 

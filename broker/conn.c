@@ -42,8 +42,6 @@ struct pm_conn *pm_conn_add(struct pm_broker *b, int socket, const struct pm_mes
     c->route_bytes = m->route_bytes;
     c->pidfd = c->fd = -1;
     c->joined_us = c->heard_us = b->now.us;
-    for (int i = 0; i < PM_CONN_UPLOADS; i++)
-        c->uploads[i].fd = -1;
     pm_strmap_put(&b->by_route, route_key(socket, c->route, c->route_bytes, key), c);
     PM_GROW(b->conns, b->conn_count, b->conn_capacity);
     b->conns[b->conn_count++] = c;
@@ -138,8 +136,7 @@ static void free_conn(struct pm_conn *c)
     pm_conn_forget_queue(c);
     pm_events_free(c);
     for (int i = 0; i < PM_CONN_UPLOADS; i++)
-        if (c->uploads[i].fd >= 0)
-            close(c->uploads[i].fd);
+        pm_blob_stream_drop(&c->uploads[i].stream);
     if (c->pidfd >= 0)
         close(c->pidfd);
     free(c->name);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/hash.h"
+#include "proto/blob_internal.h"
 
 #define HEX_DIGITS   PM_HASH_HEX
 #define COPY_BYTES   (256u * 1024)
@@ -25,15 +26,6 @@
 #define NAME_SIZE    (3 + HEX_DIGITS + 1) /* "ab/" and the digits */
 
 _Static_assert(PM_BLOB_KEY_SIZE == 1 + HEX_DIGITS + 1, "key size");
-
-struct store {
-    char *dir;
-    int fd;
-    uint64_t bytes; /* that the last sweep left */
-};
-struct pm_blobs {
-    struct store store[2]; /* by class */
-};
 
 /* ---- keys ---- */
 
@@ -230,8 +222,8 @@ static int rename_into_place(const struct store *s, const char *temporary, const
 }
 
 /* Ends the writing of a temporary: sync, rename, sync the directory; the temporary is gone afterwards. */
-static int publish(const struct store *s, enum pm_blob_class cls, const char *temporary, int fd, size_t bytes,
-                   const uint8_t hash[PM_HASH_BYTES], char *key_out, struct pm_error *err)
+int pm_blob_publish(const struct store *s, enum pm_blob_class cls, const char *temporary, int fd,
+                    size_t bytes, const uint8_t hash[PM_HASH_BYTES], char *key_out, struct pm_error *err)
 {
     char name[NAME_SIZE];
     bool is_durable = cls == PM_BLOB_DISK, found = false;
@@ -280,7 +272,7 @@ int pm_blob_put(struct pm_blobs *blobs, enum pm_blob_class cls, const void *data
             pm_fail_prefix(err, "blob of %zu bytes in %s", bytes, s->dir);
             unlinkat(s->fd, temporary, 0);
         } else {
-            rc = publish(s, cls, temporary, fd, bytes, hash, key_out, err);
+            rc = pm_blob_publish(s, cls, temporary, fd, bytes, hash, key_out, err);
         }
         close(fd);
     }
@@ -339,7 +331,7 @@ int pm_blob_put_fd(struct pm_blobs *blobs, enum pm_blob_class cls, int fd, uint6
         unlinkat(s->fd, temporary, 0);
     } else {
         pm_hasher_finish(&hasher, hash);
-        rc = publish(s, cls, temporary, to, (size_t)bytes, hash, key_out, err);
+        rc = pm_blob_publish(s, cls, temporary, to, (size_t)bytes, hash, key_out, err);
     }
     close(to);
     free(temporary);
@@ -447,7 +439,7 @@ int pm_blob_finish(struct pm_blobs *blobs, struct pm_blob_draft *draft, char *ke
         rc = publish_pixels(s, draft, key_out, err);
     } else {
         pm_hash(draft->data, draft->bytes, hash);
-        rc = publish(s, draft->cls, draft->path, draft->fd, draft->bytes, hash, key_out, err);
+        rc = pm_blob_publish(s, draft->cls, draft->path, draft->fd, draft->bytes, hash, key_out, err);
     }
     draft_close(draft);
     return rc;

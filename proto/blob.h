@@ -39,6 +39,15 @@ int pm_blob_put(struct pm_blobs *blobs, enum pm_blob_class cls, const void *data
 int pm_blob_put_fd(struct pm_blobs *blobs, enum pm_blob_class cls, int fd, uint64_t limit_bytes,
                    char *key_out, uint64_t *bytes_out, struct pm_error *err);
 
+/* A disk blob that comes in pieces, hashed as they come: its end costs no second pass. The file has no name
+ * until then: whatever happens to its writer, nothing of it stays. add and finish: after an error only drop.
+ */
+struct pm_blob_stream;
+int pm_blob_stream_begin(struct pm_blobs *blobs, struct pm_blob_stream **out, struct pm_error *err);
+int pm_blob_stream_add(struct pm_blob_stream *stream, const void *data, size_t bytes, struct pm_error *err);
+int pm_blob_stream_finish(struct pm_blob_stream *stream, char *key_out, struct pm_error *err);
+void pm_blob_stream_drop(struct pm_blob_stream **stream); /* also after finish; NULL is fine */
+
 /* In-place writing of a blob whose size is known: map, fill, finish. */
 struct pm_blob_draft {
     uint8_t *data; /* [bytes], zeroed, writable until finish or drop */

@@ -123,7 +123,7 @@ static double whole_jobs(const struct settings *s)
 {
     struct fleet f;
     fleet_open(&f, s, 1, 1);
-    f.jobs = s->tasks_k * 1000 / 10;
+    f.jobs = s->tasks_k * 1000 / 50;
     struct pm_msg_watch w = {.ref = 2, .batch = "bench"};
     fake_send(&f.client, PM_MSG_WATCH, &w);
     fake_expect(&f.client, PM_MSG_DONE);

@@ -1,10 +1,4 @@
 /* BLOB_PUT: a document in chunks from a client that does not share the broker's file system. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "base/fs.h"
 #include "broker/broker.h"
 #include "proto/chunk.h"
 
@@ -12,9 +6,8 @@
 
 static void end_upload(struct pm_upload *u)
 {
-    if (u->fd >= 0)
-        close(u->fd);
-    *u = (struct pm_upload){.fd = -1};
+    pm_blob_stream_drop(&u->stream);
+    *u = (struct pm_upload){.id = 0};
 }
 
 static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, struct pm_upload **out,
@@ -22,9 +15,9 @@ static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, str
 {
     struct pm_upload *u = NULL;
     for (int i = 0; i < PM_CONN_UPLOADS; i++) {
-        if (c->uploads[i].fd >= 0 && c->uploads[i].id == id)
+        if (c->uploads[i].stream && c->uploads[i].id == id)
             end_upload(&c->uploads[i]); /* it begins again */
-        if (c->uploads[i].fd < 0)
+        if (!c->uploads[i].stream)
             u = &c->uploads[i];
     }
     if (!u)
@@ -33,10 +26,9 @@ static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, str
     int rc = pm_space_for(b, 0, err);
     if (rc)
         return rc;
-    /* A file without a name: whatever happens, nothing of it stays. */
-    u->fd = open(pm_blobs_dir(b->blobs, PM_BLOB_DISK), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (u->fd < 0)
-        return pm_fail_errno(err, "cannot make a file for the upload in %s", b->config.state_dir);
+    rc = pm_blob_stream_begin(b->blobs, &u->stream, err);
+    if (rc)
+        return rc;
     u->id = id;
     u->bytes = 0;
     *out = u;
@@ -51,7 +43,7 @@ static int take_chunk(struct pm_broker *b, struct pm_conn *c, const struct pm_me
     if (p->raw_bytes > PM_CHUNK_BYTES)
         return pm_fail(err, PM_ELIMIT, "a chunk of %u bytes; the limit is %u", p->raw_bytes, PM_CHUNK_BYTES);
     for (int i = 0; i < PM_CONN_UPLOADS; i++)
-        if (c->uploads[i].fd >= 0 && c->uploads[i].id == p->upload)
+        if (c->uploads[i].stream && c->uploads[i].id == p->upload)
             u = &c->uploads[i];
     if (!p->offset) {
         int rc = begin_upload(b, c, p->upload, &u, err);
@@ -70,7 +62,7 @@ static int take_chunk(struct pm_broker *b, struct pm_conn *c, const struct pm_me
     if (!rc)
         rc = pm_chunk_unpack(m->payload, p->raw_bytes, raw, err);
     if (!rc)
-        rc = pm_fs_write_all(u->fd, raw, p->raw_bytes, err);
+        rc = pm_blob_stream_add(u->stream, raw, p->raw_bytes, err);
     if (!rc)
         u->bytes += p->raw_bytes;
     return rc;
@@ -86,10 +78,7 @@ int pm_verb_blob_put(struct pm_broker *b, struct pm_conn *c, const struct pm_mes
     if (!rc) {
         stored.offset = u->bytes;
         if (p->is_last) {
-            uint64_t bytes;
-            rc = lseek(u->fd, 0, SEEK_SET) < 0
-                     ? pm_fail_errno(err, "cannot read the upload again")
-                     : pm_blob_put_fd(b->blobs, PM_BLOB_DISK, u->fd, UPLOAD_BYTES, key, &bytes, err);
+            rc = pm_blob_stream_finish(u->stream, key, err);
             end_upload(u);
             u = NULL;
         }

@@ -216,6 +216,28 @@ static void files_are_copied_up_to_a_limit(void **state)
     free(path);
 }
 
+static void pieces_make_the_same_blob(void **state)
+{
+    struct room *r = *state;
+    struct pm_blob_stream *stream = NULL;
+    char key[PM_BLOB_KEY_SIZE];
+    assert_int_equal(pm_blob_stream_begin(r->blobs, &stream, &r->err), 0);
+    assert_int_equal(pm_blob_stream_add(stream, "in pi", 5, &r->err), 0);
+    assert_int_equal(temporaries(r), 0); /* nothing that could be left behind */
+    pm_blob_stream_drop(&stream);
+    for (int again = 0; again < 2; again++) { /* the second time it is there already */
+        assert_int_equal(pm_blob_stream_begin(r->blobs, &stream, &r->err), 0);
+        for (size_t i = 0; i < 9; i++)
+            assert_int_equal(pm_blob_stream_add(stream, "in pieces" + i, 1, &r->err), 0);
+        assert_int_equal(pm_blob_stream_finish(stream, key, &r->err), 0);
+        pm_blob_stream_drop(&stream);
+        assert_int_equal(temporaries(r), 0);
+        assert_int_equal(pm_blob_check(r->blobs, key, &r->err), 0);
+    }
+    put(r, PM_BLOB_DISK, "in pieces");
+    assert_string_equal(key, r->key);
+}
+
 static void drafts_are_written_in_place(void **state)
 {
     struct room *r = *state;
@@ -468,6 +490,7 @@ int main(void)
         ROOM(absent_and_linked_blobs_are_errors),
         ROOM(damage_is_found),
         ROOM(files_are_copied_up_to_a_limit),
+        ROOM(pieces_make_the_same_blob),
         ROOM(drafts_are_written_in_place),
         ROOM(failed_writes_leave_nothing),
         ROOM(full_disk_is_said_and_leaves_nothing),
