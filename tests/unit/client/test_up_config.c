@@ -33,7 +33,7 @@ static void test_file(void **state)
     struct pm_error err;
     assert_int_equal(
         read_text("state: /srv/state\nworkers: 8\nreader: fast\npixel_budget: 2G\nkeep_results: 7d\n"
-                  "drain: 90\nlayouts: 2\n",
+                  "drain: 90\nlayouts: 2\nmetrics: 127.0.0.1:9464\n",
                   &config, &file, &err),
         0);
     assert_string_equal(config.state, "/srv/state");
@@ -43,6 +43,7 @@ static void test_file(void **state)
     assert_int_equal(config.pixel_budget_mb, 2048);
     assert_int_equal(config.result_ttl_s, 7 * 86400);
     assert_int_equal(config.drain_s, 90);
+    assert_string_equal(config.metrics, "127.0.0.1:9464");
     assert_int_equal(config.layouts, 2);
     pm_up_file_free(&file);
     assert_null(file);
