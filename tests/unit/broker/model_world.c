@@ -1,55 +1,12 @@
-#include "model_world.h"
+/* The broker's side of the model, its checks, and the run. */
+#include "model_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "broker/journal.h"
 #include "broker/sched_internal.h"
-#include "model_book.h"
-#include "proto/page.h"
-
-#define PEERS    7
-#define MAX_HELD 32
-#define OLD      128
-#define MAX_JOBS 14 /* unfinished */
-#define ADOPT_US 300000
-#define SLACK_US 20000000 /* a slow task may take longer before it counts as stalled */
-#define BLOB     "d00000000000000000000000000000000000000000000000000000000000000aa"
-#define SHEET    "p00000000000000000000000000000000000000000000000000000000000000bb"
-
-static const enum pm_role roles[PEERS] = {PM_ROLE_LAYOUTD,  PM_ROLE_LAYOUTD, PM_ROLE_WORKER,
-                                          PM_ROLE_WORKER,   PM_ROLE_WORKER,  PM_ROLE_COLLECTOR,
-                                          PM_ROLE_COLLECTOR};
-
-struct fake {
-    bool is_there, is_silent; /* silent: stopped, it neither beats nor answers */
-    uint32_t id;
-    uint64_t granted;
-    struct pm_held held[MAX_HELD];
-    bool is_stuck[MAX_HELD]; /* beats, and never ends */
-    uint32_t held_count;
-    bool has_lost; /* a lease that was sent never came: its credit does not come back */
-};
-struct world {
-    const struct model_run *run;
-    uint64_t random;
-    struct pm_sched *sched;
-    struct reference ref;
-    struct book book;
-    struct pm_journal *journal;
-    struct pm_now now;
-    struct fake peers[PEERS];
-    struct pm_held old[OLD]; /* leases of the past */
-    uint32_t old_count;
-    uint64_t news[MAX_HELD]; /* tasks of a killed process, of which it will be said that it crashed */
-    uint32_t news_count;
-    bool is_pending; /* something was decided after the last commit */
-    struct pm_arena arena;
-    struct model_figures figures;
-};
 
 static uint32_t current_step;
 uint32_t model_step(void)
@@ -69,17 +26,16 @@ static uint64_t rnd(struct world *w)
 {
     return mix(w->random += 0x9e3779b97f4a7c15u);
 }
-static uint32_t below(struct world *w, uint32_t n)
+uint32_t model_below(struct world *w, uint32_t n)
 {
     return n ? (uint32_t)(rnd(w) % n) : 0;
 }
-static bool one_in(struct world *w, uint32_t n)
+bool model_one_in(struct world *w, uint32_t n)
 {
-    return below(w, n) == 0;
+    return model_below(w, n) == 0;
 }
 
-static void tell(const struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void tell(const struct world *w, const char *format, ...)
+void model_tell(const struct world *w, const char *format, ...)
 {
     if (!w->run->is_told)
         return;
@@ -92,8 +48,7 @@ static void tell(const struct world *w, const char *format, ...)
 }
 
 /* Fates are a function of the place and its generation: a poison stays one until a retry. */
-enum fate { GOOD, BAD_INPUT, POISON, HEAVY, STUBBORN };
-static enum fate fate_of(uint64_t task, uint32_t attempt)
+enum fate model_fate_of(uint64_t task, uint32_t attempt)
 {
     uint64_t h = mix(task * 31 + (attempt >> 8));
     return h % 61 == 7   ? BAD_INPUT
@@ -102,18 +57,18 @@ static enum fate fate_of(uint64_t task, uint32_t attempt)
            : h % 67 == 9 ? STUBBORN
                          : GOOD;
 }
-static uint32_t page_count_of(uint64_t job)
+uint32_t model_page_count_of(uint64_t job)
 {
     return 1 + (uint32_t)(mix(job) % REF_PAGES);
 }
-static uint32_t region_count_of(uint64_t task)
+uint32_t model_region_count_of(uint64_t task)
 {
     return (uint32_t)(mix(task) % (REF_REGIONS + 1));
 }
 
 /* ---- the journal ---- */
 
-static void write_ops(struct world *w, const struct pm_actions *a)
+void model_write_ops(struct world *w, const struct pm_actions *a)
 {
     struct pm_error err;
     for (size_t i = 0; i < a->op_count; i++) {
@@ -132,7 +87,7 @@ static int restore_one(void *ctx, const struct pm_job_image *image, struct pm_er
 }
 
 /* A job that sleeps is read back. */
-static int load_one(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
+int model_load_one(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
 {
     struct world *w = ctx;
     if (w->journal)
@@ -140,7 +95,7 @@ static int load_one(void *ctx, uint64_t job, struct pm_job_image *out, struct pm
     return book_job(&w->book, job, out) ? 0 : pm_fail(err, PM_ENOTFOUND, "there is no job");
 }
 
-static void start_broker(struct world *w)
+void model_start_broker(struct world *w)
 {
     struct pm_error err;
     uint64_t epoch = ++w->book.epoch, next = w->book.next_job;
@@ -156,7 +111,7 @@ static void start_broker(struct world *w)
                                      .first_job = next,
                                      .adopt_us = ADOPT_US,
                                      .max_jobs = MAX_JOBS,
-                                     .load = w->run->seed % 4 ? load_one : NULL,
+                                     .load = w->run->seed % 4 ? model_load_one : NULL,
                                      .load_ctx = w,
                                      .awake_jobs = 1 + (uint32_t)(w->run->seed % 3) * 4};
     w->sched = pm_sched_new(&config);
@@ -261,10 +216,10 @@ static struct fake *peer_by_id(struct world *w, uint32_t id)
 
 static void remember_old(struct world *w, struct pm_held h)
 {
-    w->old[w->old_count < OLD ? w->old_count++ : below(w, OLD)] = h;
+    w->old[w->old_count < OLD ? w->old_count++ : model_below(w, OLD)] = h;
 }
 
-static void give_credit(struct world *w, struct fake *p)
+void model_give_credit(struct world *w, struct fake *p)
 {
     p->granted++;
     pm_sched_credit(w->sched, p->id, p->granted);
@@ -273,22 +228,22 @@ static void give_credit(struct world *w, struct fake *p)
         r->granted = p->granted;
 }
 
-static void drop_held(struct world *w, struct fake *p, uint32_t i)
+void model_drop_held(struct world *w, struct fake *p, uint32_t i)
 {
     remember_old(w, p->held[i]);
     p->held[i] = p->held[--p->held_count];
     p->is_stuck[i] = p->is_stuck[p->held_count];
 }
 
-static void leave(struct world *w, struct fake *p, enum pm_peer_end how)
+void model_leave(struct world *w, struct fake *p, enum pm_peer_end how)
 {
-    tell(w, "peer %d ends: %s", (int)(p - w->peers),
-         how == PM_PEER_LEFT     ? "left"
-         : how == PM_PEER_KILLED ? "killed"
-                                 : "crashed");
+    model_tell(w, "peer %d ends: %s", (int)(p - w->peers),
+               how == PM_PEER_LEFT     ? "left"
+               : how == PM_PEER_KILLED ? "killed"
+                                       : "crashed");
     while (p->held_count)
-        drop_held(w, p, p->held_count - 1);
-    if (how == PM_PEER_KILLED && !w->news_count && one_in(w, 2))
+        model_drop_held(w, p, p->held_count - 1);
+    if (how == PM_PEER_KILLED && !w->news_count && model_one_in(w, 2))
         w->news_count = pm_sched_peer_tasks(w->sched, p->id, w->news, MAX_HELD);
     pm_sched_peer_end(w->sched, w->now, p->id, how);
     ref_end(&w->ref, p->id, how);
@@ -302,8 +257,8 @@ static void deliver(struct world *w, const struct pm_action *a, bool is_calm)
     if (a->kind == PM_ACTION_REVOKE) {
         for (uint32_t i = 0; p && i < p->held_count; i++)
             if (p->held[i].task == a->task && p->held[i].attempt == a->attempt) {
-                drop_held(w, p, i);
-                give_credit(w, p);
+                model_drop_held(w, p, i);
+                model_give_credit(w, p);
                 break;
             }
         return;
@@ -312,18 +267,18 @@ static void deliver(struct world *w, const struct pm_action *a, bool is_calm)
     if (a->kind != PM_ACTION_LEASE || !pm_sched_lease_facts(w->sched, a->task, &facts) ||
         facts.attempt != a->attempt)
         return;
-    uint32_t dice = is_calm ? 300 : below(w, 300);
+    uint32_t dice = is_calm ? 300 : model_below(w, 300);
     if (!p || dice < 4) {
-        tell(w, "lease of %llx cannot be sent", (unsigned long long)a->task);
+        model_tell(w, "lease of %llx cannot be sent", (unsigned long long)a->task);
         pm_sched_lease_unsent(w->sched, w->now, a->task);
         ref_unsent(&w->ref, a->task);
     } else if (dice < 5) {
-        tell(w, "lease of %llx cannot be served", (unsigned long long)a->task);
+        model_tell(w, "lease of %llx cannot be served", (unsigned long long)a->task);
         pm_sched_lease_impossible(w->sched, w->now, a->task, PM_ELIMIT, "it is too large");
         ref_impossible(&w->ref, a->task);
         w->is_pending = true;
     } else if (dice < 8 || p->held_count == MAX_HELD) {
-        tell(w, "lease of %llx is lost on its way", (unsigned long long)a->task);
+        model_tell(w, "lease of %llx is lost on its way", (unsigned long long)a->task);
         p->has_lost = true;
     } else {
         for (int i = 0; i < PEERS; i++)
@@ -333,13 +288,14 @@ static void deliver(struct world *w, const struct pm_action *a, bool is_calm)
                     ref_broken("two peers have attempt %u of task %llx", a->attempt,
                                (unsigned long long)a->task);
             }
-        p->is_stuck[p->held_count] = !is_calm && one_in(w, 400);
+        p->is_stuck[p->held_count] = !is_calm && model_one_in(w, 400);
         p->held[p->held_count++] = (struct pm_held){a->task, facts.epoch, facts.attempt};
-        tell(w, "peer %d gets %llx attempt %u", (int)(p - w->peers), (unsigned long long)a->task, a->attempt);
+        model_tell(w, "peer %d gets %llx attempt %u", (int)(p - w->peers), (unsigned long long)a->task,
+                   a->attempt);
     }
 }
 
-static void decide(struct world *w)
+void model_decide(struct world *w)
 {
     pm_sched_tick(w->sched, w->now);
     pm_sched_assign(w->sched, w->now);
@@ -347,8 +303,8 @@ static void decide(struct world *w)
     for (size_t i = 0; i < a->item_count; i++) {
         const struct pm_action *item = &a->items[i];
         if (item->kind == PM_ACTION_REVOKE) {
-            tell(w, "peer %u: %llx attempt %u is taken back: %s", item->peer, (unsigned long long)item->task,
-                 item->attempt, item->reason);
+            model_tell(w, "peer %u: %llx attempt %u is taken back: %s", item->peer,
+                       (unsigned long long)item->task, item->attempt, item->reason);
             ref_revoke(&w->ref, item->peer, item->task, item->attempt, item->reason);
         } else if (item->kind == PM_ACTION_LEASE) {
             ref_lease(&w->ref, item->peer, item->task, w->ref.epoch, item->attempt);
@@ -363,16 +319,16 @@ static void decide(struct world *w)
 
 static void end_turn_of(struct world *w, bool is_calm)
 {
-    decide(w);
+    model_decide(w);
     struct pm_actions now = *pm_sched_actions(w->sched);
-    write_ops(w, &now);
+    model_write_ops(w, &now);
     *pm_sched_actions(w->sched) = (struct pm_actions){0};
     pm_sched_written(w->sched);
     w->is_pending = false;
     for (size_t i = 0; i < now.item_count; i++) {
         struct fake *p = peer_by_id(w, now.items[i].peer);
-        if (now.items[i].kind == PM_ACTION_KILL && p && !one_in(w, 4)) {
-            leave(w, p, PM_PEER_KILLED);
+        if (now.items[i].kind == PM_ACTION_KILL && p && !model_one_in(w, 4)) {
+            model_leave(w, p, PM_PEER_KILLED);
             w->is_pending = true;
         } else if (now.items[i].kind != PM_ACTION_KILL) {
             deliver(w, &now.items[i], is_calm);
@@ -383,366 +339,16 @@ static void end_turn_of(struct world *w, bool is_calm)
     ref_check_times(&w->ref, SLACK_US);
 }
 
-static void end_turn(struct world *w)
+void model_end_turn(struct world *w)
 {
     end_turn_of(w, false);
-}
-
-/* ---- peers ---- */
-
-static void name_of(int index, char out[16])
-{
-    snprintf(out, 16, "peer-%d", index);
-}
-
-/* Says hello: for the first time to this broker, or again over a new connection. */
-static void greet(struct world *w, struct fake *p, bool is_known)
-{
-    static const char *const readers[] = {"fast"};
-    int index = (int)(p - w->peers);
-    char name[16];
-    struct pm_held held[MAX_HELD];
-    uint32_t count = p->held_count;
-    memcpy(held, p->held, sizeof held);
-    name_of(index, name);
-    p->granted = count + 1 + below(w, 5);
-    struct pm_sched_peer facts = {.role = roles[index],
-                                  .name = name,
-                                  .version = "1",
-                                  .readers = readers,
-                                  .reader_count = roles[index] == PM_ROLE_WORKER,
-                                  .granted = p->granted,
-                                  .leased = count};
-    if (is_known) {
-        pm_sched_peer_rejoin(w->sched, p->id, p->granted, count);
-        pm_sched_alive(w->sched, p->id);
-        pm_sched_unheld(w->sched, w->now, p->id, held, count);
-    } else {
-        p->id = pm_sched_peer_join(w->sched, w->now, &facts);
-    }
-    p->is_there = true;
-    p->has_lost = false;
-    ref_join(&w->ref, p->id, roles[index], name, p->granted, count);
-    if (is_known)
-        ref_unheld(&w->ref, p->id, held, count);
-    tell(w, "peer %d greets%s, credit %llu, holds %u", index, is_known ? " again" : "",
-         (unsigned long long)p->granted, count);
-    for (uint32_t i = count; i-- > 0;) {
-        bool is_kept = pm_sched_held(w->sched, w->now, p->id, &held[i]);
-        if (is_kept != ref_held(&w->ref, p->id, &held[i]))
-            ref_broken("attempt %u of task %llx, epoch %llu, was presented and %s", held[i].attempt,
-                       (unsigned long long)held[i].task, (unsigned long long)held[i].epoch,
-                       is_kept ? "taken over" : "refused");
-        tell(w, "  holds %llx attempt %u: %s", (unsigned long long)held[i].task, held[i].attempt,
-             is_kept ? "keeps it" : "refused");
-        if (is_kept)
-            continue;
-        drop_held(w, p, i);
-        give_credit(w, p);
-    }
-}
-
-static void is_heard(struct world *w, const struct fake *p)
-{
-    struct ref_peer *r = ref_peer(&w->ref, p->id);
-    pm_sched_alive(w->sched, p->id);
-    if (r)
-        r->is_stalled = r->is_mute = false;
-}
-
-static void fill_result(struct world *w, const struct pm_held *h, struct pm_msg_result *r)
-{
-    *r = (struct pm_msg_result){.task = h->task,
-                                .epoch = h->epoch,
-                                .attempt = h->attempt,
-                                .error_code = "",
-                                .error_text = "",
-                                .record = BLOB,
-                                .sheet = SHEET,
-                                .sheet_bytes = 1000 + below(w, 100000),
-                                .blob = BLOB,
-                                .fingerprint = "",
-                                .run_us = 1000 + below(w, 50000)};
-    switch (pm_task_kind(h->task)) {
-    case PM_KIND_OPEN:
-        r->page_count = page_count_of(pm_task_job(h->task));
-        r->pages = pm_arena_alloc(&w->arena, r->page_count * sizeof *r->pages);
-        for (uint32_t i = 0; i < r->page_count; i++)
-            r->pages[i] = (struct pm_found_page){1 + 2 * i, 1000, 1400};
-        break;
-    case PM_KIND_PAGE:
-        r->cost_count = region_count_of(h->task);
-        r->costs = pm_arena_alloc(&w->arena, r->cost_count * sizeof *r->costs + 1);
-        for (uint32_t i = 0; i < r->cost_count; i++)
-            r->costs[i] = i % 4 == 3 ? 0 : 1 + i;
-        break;
-    case PM_KIND_REGION:
-        r->text = (struct pm_bytes){(const uint8_t *)"text", 4};
-        break;
-    case PM_KIND_ASSEMBLE_PAGE:
-        break;
-    case PM_KIND_ASSEMBLE_DOC: {
-        struct pm_manifest m = {.pages = 1};
-        struct pm_buf b = {0};
-        pm_record_encode(&pm_manifest_schema, &m, &b);
-        r->manifest = (struct pm_bytes){(uint8_t *)pm_arena_text(&w->arena, (char *)b.data, b.size), b.size};
-        pm_buf_free(&b);
-        break;
-    }
-    }
-}
-
-/* A success that cannot be. */
-static void spoil(struct pm_msg_result *r)
-{
-    if (pm_task_kind(r->task) == PM_KIND_PAGE && r->attempt % 2)
-        r->cost_count = PM_TASK_MAX_REGIONS + 1;
-    r->page_count = 0;
-    r->record = r->blob = "";
-    r->text.size = r->manifest.size = 0;
-}
-
-static void send_result(struct world *w, const struct fake *p, const struct pm_msg_result *r)
-{
-    struct pm_error err;
-    int expected = ref_result(&w->ref, p->id, r);
-    int rc = pm_sched_result(w->sched, w->now, p->id, r, &err);
-    tell(w, "peer %d: %llx attempt %u epoch %llu: %s: %d", (int)(p - w->peers), (unsigned long long)r->task,
-         r->attempt, (unsigned long long)r->epoch, *r->error_code ? r->error_code : "done", rc);
-    if (rc != expected)
-        ref_broken(
-            "the result of attempt %u of task %llx, epoch %llu, from peer %u was answered with %d, not %d",
-            r->attempt, (unsigned long long)r->task, (unsigned long long)r->epoch, p->id, rc, expected);
-}
-
-/* What the peer says of one of its leases. False: it dies of it. */
-static bool make_answer(struct world *w, const struct fake *p, const struct pm_held *h,
-                        struct pm_msg_result *r)
-{
-    static const char *const soft[] = {"io",        "timeout",  "no-memory", "not-found",
-                                       "not-found", "internal", "no-space",  "crash"};
-    enum fate fate = fate_of(h->task, h->attempt);
-    fill_result(w, h, r);
-    if (fate == POISON)
-        return false;
-    if (fate == BAD_INPUT || (fate == HEAVY && p->held_count > 1)) {
-        r->error_code = fate == HEAVY ? "no-memory" : "format";
-        r->error_text = "as its fate wants it";
-        r->is_final_error = fate == BAD_INPUT && h->task % 2;
-    } else if (fate == STUBBORN || one_in(w, 40)) {
-        r->error_code = soft[below(w, 8)];
-        r->error_text = "bad luck";
-    } else if (one_in(w, 200)) {
-        spoil(r);
-    }
-    return true;
-}
-
-static void answer(struct world *w, struct fake *p, bool twice)
-{
-    uint32_t i = below(w, p->held_count);
-    struct pm_msg_result r;
-    if (p->is_stuck[i])
-        return;
-    if (!make_answer(w, p, &p->held[i], &r)) {
-        leave(w, p, PM_PEER_CRASHED);
-        return;
-    }
-    is_heard(w, p);
-    send_result(w, p, &r);
-    drop_held(w, p, i);
-    give_credit(w, p);
-    if (twice)
-        send_result(w, p, &r);
-}
-
-/* Answers that must not count: of the past, of somebody else's lease, with a forged number. */
-static void answer_wrongly(struct world *w, struct fake *p)
-{
-    struct pm_held h = {0};
-    const struct fake *other = &w->peers[below(w, PEERS)];
-    if (one_in(w, 2) && w->old_count)
-        h = w->old[below(w, w->old_count)];
-    else if (other->held_count)
-        h = other->held[below(w, other->held_count)];
-    else
-        return;
-    uint32_t dice = below(w, 6);
-    h.attempt += dice == 0;
-    h.attempt += dice == 1 ? 256 : 0;
-    h.epoch += dice == 2;
-    h.epoch -= dice == 3;
-    h.task ^= dice == 4;
-    /* Its own current lease would count, of course. */
-    if (ref_is_current(&w->ref, p->id, h.task, h.epoch, h.attempt))
-        return;
-    struct pm_msg_result r;
-    fill_result(w, &h, &r);
-    is_heard(w, p);
-    send_result(w, p, &r);
-}
-
-/* ---- restarts ---- */
-
-enum crash { BETWEEN_TURNS, BEFORE_COMMIT, AFTER_COMMIT };
-
-/* The broker ends without a word. BEFORE_COMMIT: in a turn, of which nothing is left. */
-static void restart(struct world *w, enum crash when)
-{
-    struct fake *p = &w->peers[below(w, PEERS)];
-    struct pm_msg_result r;
-    if (when == BEFORE_COMMIT && w->is_pending)
-        when = BETWEEN_TURNS;
-    tell(w, "the broker is killed (%d)", when);
-    if (when == BEFORE_COMMIT && p->is_there && p->held_count && make_answer(w, p, &p->held[0], &r)) {
-        pm_sched_result(w->sched, w->now, p->id, &r, NULL);
-        pm_sched_tick(w->sched, w->now);
-        pm_sched_assign(w->sched, w->now);
-        w->figures.lost_turns++;
-    } else if (when == AFTER_COMMIT || w->is_pending) { /* committed, and nobody was told */
-        decide(w);
-        write_ops(w, pm_sched_actions(w->sched));
-    }
-    w->is_pending = false;
-    w->figures.restarts++;
-    w->news_count = 0;
-    pm_sched_free(&w->sched);
-    start_broker(w);
-    ref_restart(&w->ref, w->book.epoch, ADOPT_US);
-    for (int i = 0; i < PEERS; i++) {
-        p = &w->peers[i];
-        bool was_there = p->is_there;
-        p->is_there = false;
-        if (was_there && !one_in(w, 4))
-            greet(w, p, false);
-    }
-    if (one_in(w, 2)) {
-        pm_sched_adopt_end(w->sched);
-        w->ref.adopt_until_us = 0;
-    }
-}
-
-/* Peers that were away come with leases of long ago; so do liars. */
-static void present_old(struct world *w, struct fake *p)
-{
-    struct pm_held h;
-    const struct fake *other = &w->peers[below(w, PEERS)];
-    if (!w->old_count || p->held_count == MAX_HELD)
-        return;
-    h = w->old[below(w, w->old_count)];
-    if (one_in(w, 3) && other != p && other->held_count)
-        h = other->held[below(w, other->held_count)];
-    if (pm_kind_role(pm_task_kind(h.task)) != roles[p - w->peers] ||
-        ref_is_current(&w->ref, p->id, h.task, h.epoch, h.attempt))
-        return;
-    bool is_kept = pm_sched_held(w->sched, w->now, p->id, &h);
-    if (is_kept != ref_held(&w->ref, p->id, &h))
-        ref_broken("attempt %u of task %llx, epoch %llu, was presented late and %s", h.attempt,
-                   (unsigned long long)h.task, (unsigned long long)h.epoch,
-                   is_kept ? "taken over" : "refused");
-    tell(w, "peer %d presents %llx attempt %u of long ago: %s", (int)(p - w->peers),
-         (unsigned long long)h.task, h.attempt, is_kept ? "keeps it" : "refused");
-    if (!is_kept)
-        return;
-    p->is_stuck[p->held_count] = false;
-    p->held[p->held_count++] = h;
-}
-
-/* ---- clients ---- */
-
-static void expect_code(const char *what, uint64_t job, int rc, int expected)
-{
-    if (rc != expected)
-        ref_broken("%s of job %llu was answered with %d, not %d", what, (unsigned long long)job, rc,
-                   expected);
-}
-
-static void submit(struct world *w)
-{
-    char client[8], key[16] = "";
-    uint64_t job = 0, expected = 0;
-    bool duplicate = false;
-    snprintf(client, sizeof client, "c%u", below(w, 3));
-    if (!one_in(w, 8))
-        snprintf(key, sizeof key, "k%u", below(w, 400));
-    struct pm_msg_submit m = {
-        .key = key, .name = "x.pdf", .source = BLOB, .batch = "b", .priority = below(w, 5)};
-    int rc = pm_sched_submit(w->sched, w->now, client, &m, &job, &duplicate, NULL);
-    int expected_rc = ref_submit(&w->ref, duplicate ? 0 : job, client, key, &expected);
-    tell(w, "submit %s/%s: %d, job %llu%s", client, key, rc, (unsigned long long)job,
-         duplicate ? ", a duplicate" : "");
-    expect_code("submit", job, rc, expected_rc);
-    if (!rc && job != expected)
-        ref_broken("submit gave job %llu, not %llu", (unsigned long long)job, (unsigned long long)expected);
-    w->figures.jobs += !rc && !duplicate;
-}
-
-static int job_count(const struct world *w)
-{
-    int count = 0;
-    for (int i = 0; i < REF_JOBS; i++)
-        count += w->ref.jobs[i].id != 0;
-    return count;
-}
-
-static uint64_t some_job(struct world *w)
-{
-    if (one_in(w, 40))
-        return 1 + below(w, 1000); /* most likely not there */
-    for (int tries = 0; tries < 8; tries++) {
-        uint64_t id = w->ref.jobs[below(w, REF_JOBS)].id;
-        if (id)
-            return id;
-    }
-    return 0;
-}
-
-static void retry(struct world *w, uint64_t job)
-{
-    struct pm_job_image image = {.job = job};
-    end_turn(w); /* the journal is asked */
-    bool is_there = load_one(w, job, &image, NULL) == 0;
-    if (is_there != (ref_job(&w->ref, job) != NULL))
-        ref_broken("job %llu is%s in the journal", (unsigned long long)job, is_there ? "" : " not");
-    int rc = pm_sched_retry(w->sched, w->now, &image, NULL);
-    tell(w, "retry %llu: %d", (unsigned long long)job, rc);
-    w->figures.retried += !rc;
-    expect_code("retry", job, rc, ref_retry(&w->ref, job));
-}
-
-static void meddle(struct world *w)
-{
-    uint64_t job = some_job(w);
-    uint32_t dice = below(w, 8);
-    int rc;
-    if (!job)
-        return;
-    if (dice < 1) {
-        rc = pm_sched_cancel(w->sched, w->now, job, NULL);
-        tell(w, "cancel %llu: %d", (unsigned long long)job, rc);
-        expect_code("cancel", job, rc, ref_cancel(&w->ref, job));
-    } else if (dice < 3) {
-        retry(w, job);
-    } else if (dice < 6) {
-        end_turn(w); /* a job whose rows are written in this turn cannot be forgotten */
-        if (w->is_pending)
-            return;
-        rc = pm_sched_forget(w->sched, job, NULL);
-        tell(w, "forget %llu: %d", (unsigned long long)job, rc);
-        expect_code("forget", job, rc, ref_forget(&w->ref, job));
-    } else {
-        uint32_t page = 1 + 2 * below(w, REF_PAGES);
-        tell(w, "page %u of job %llu is lost", page, (unsigned long long)job);
-        pm_sched_page_lost(w->sched, w->now, job, page);
-        ref_page_lost(&w->ref, job, page);
-    }
 }
 
 /* ---- the run ---- */
 
 static void hear_news(struct world *w)
 {
-    tell(w, "news: a process with %u tasks had crashed", w->news_count);
+    model_tell(w, "news: a process with %u tasks had crashed", w->news_count);
     pm_sched_crashed(w->sched, w->now, w->news, w->news_count);
     ref_crash_news(&w->ref, w->news, w->news_count);
     w->news_count = 0;
@@ -756,22 +362,22 @@ static void act_of_peer(struct world *w, struct fake *p, uint32_t dice)
     if (dice < 10) {
         p->is_silent = !p->is_silent;
     } else if (dice < 30) {
-        leave(w, p, (enum pm_peer_end)below(w, 3));
+        model_leave(w, p, (enum pm_peer_end)model_below(w, 3));
     } else if (dice < 45) {
         for (uint32_t i = p->held_count; i-- > 0;)
-            if (one_in(w, 8))
-                drop_held(w, p, i); /* it has forgotten */
-        greet(w, p, true);
+            if (model_one_in(w, 8))
+                model_drop_held(w, p, i); /* it has forgotten */
+        model_greet(w, p, true);
     } else if (dice < 55) {
         pm_sched_mute(w->sched, p->id);
         if (r)
             r->is_mute = true;
     } else if (dice < 95) {
-        answer_wrongly(w, p);
+        model_answer_wrongly(w, p);
     } else if (dice < 110) {
-        present_old(w, p);
+        model_present_old(w, p);
     } else if (p->held_count) {
-        answer(w, p, dice < 140);
+        model_answer(w, p, dice < 140);
     }
 }
 
@@ -781,7 +387,7 @@ static void beat(struct world *w)
         struct fake *p = &w->peers[i];
         if (!p->is_there || p->is_silent || !p->held_count)
             continue;
-        is_heard(w, p);
+        model_is_heard(w, p);
         for (uint32_t k = 0; k < p->held_count; k++) {
             pm_sched_beat(w->sched, w->now, p->id, p->held[k].task, p->held[k].attempt);
             ref_beat(&w->ref, p->id, p->held[k].task, p->held[k].attempt);
@@ -791,12 +397,12 @@ static void beat(struct world *w)
 
 static void move_clock(struct world *w, bool is_calm)
 {
-    int64_t us = is_calm ? 20000 : below(w, 30000);
-    int64_t sleep = !is_calm && one_in(w, 3000) ? 3000000 + below(w, 20000000) : 0;
+    int64_t us = is_calm ? 20000 : model_below(w, 30000);
+    int64_t sleep = !is_calm && model_one_in(w, 3000) ? 3000000 + model_below(w, 20000000) : 0;
     w->now.us += us + sleep;
     w->now.wall_us = w->ref.now_us = w->now.us;
     if (sleep) {
-        tell(w, "the broker slept for %lld us", (long long)sleep);
+        model_tell(w, "the broker slept for %lld us", (long long)sleep);
         ref_slept(&w->ref, sleep);
     }
 }
@@ -804,31 +410,31 @@ static void move_clock(struct world *w, bool is_calm)
 static void step(struct world *w, bool is_calm)
 {
     move_clock(w, is_calm);
-    struct fake *p = &w->peers[below(w, PEERS)];
-    uint32_t dice = is_calm ? 500 : below(w, 1000);
-    if (w->news_count && one_in(w, 8)) {
+    struct fake *p = &w->peers[model_below(w, PEERS)];
+    uint32_t dice = is_calm ? 500 : model_below(w, 1000);
+    if (w->news_count && model_one_in(w, 8)) {
         hear_news(w);
     } else if (!p->is_there) {
-        greet(w, p, false);
+        model_greet(w, p, false);
     } else if (is_calm) {
         if (p->held_count)
-            answer(w, p, false);
-    } else if (dice < 70 && job_count(w) < REF_JOBS) {
-        submit(w);
+            model_answer(w, p, false);
+    } else if (dice < 70 && model_job_count(w) < REF_JOBS) {
+        model_submit(w);
     } else if (dice < 180) {
-        meddle(w);
+        model_meddle(w);
     } else if (dice < 185) {
-        restart(w, (enum crash)below(w, 3));
+        model_restart(w, (enum crash)model_below(w, 3));
     } else if (dice < 190) {
-        w->ref.is_draining = !w->ref.is_draining && one_in(w, 2);
+        w->ref.is_draining = !w->ref.is_draining && model_one_in(w, 2);
         pm_sched_drain(w->sched, w->ref.is_draining);
     } else if (dice < 195) {
-        ref_disk_full(&w->ref, !w->ref.is_disk_full && one_in(w, 2));
+        ref_disk_full(&w->ref, !w->ref.is_disk_full && model_one_in(w, 2));
         pm_sched_disk_full(w->sched, w->ref.is_disk_full);
     } else {
-        act_of_peer(w, p, below(w, 1000));
+        act_of_peer(w, p, model_below(w, 1000));
     }
-    if (one_in(w, 4) || is_calm)
+    if (model_one_in(w, 4) || is_calm)
         beat(w);
     end_turn_of(w, is_calm);
     if (current_step % 8 == 0)
@@ -847,7 +453,7 @@ static void settle(struct world *w)
         w->peers[i].is_silent = false;
         memset(w->peers[i].is_stuck, 0, sizeof w->peers[i].is_stuck);
         if (w->peers[i].is_there) /* leases that were lost on their way took its credit along */
-            greet(w, &w->peers[i], true);
+            model_greet(w, &w->peers[i], true);
     }
     for (int i = 0; ref_live_jobs(&w->ref); i++) {
         if (i == 60000)
@@ -864,8 +470,8 @@ static void forget_all(struct world *w)
         uint64_t job = w->ref.jobs[i].id;
         if (!job)
             continue;
-        expect_code("forget", job, pm_sched_forget(w->sched, job, NULL), ref_forget(&w->ref, job));
-        end_turn(w);
+        model_expect_code("forget", job, pm_sched_forget(w->sched, job, NULL), ref_forget(&w->ref, job));
+        model_end_turn(w);
     }
     struct pm_sched_stats s;
     pm_sched_stats(w->sched, w->now, &s);
@@ -894,7 +500,7 @@ void model_play(const struct model_run *run, struct model_figures *out)
     w->ref.epoch = 0;
     if (run->with_sqlite && pm_journal_open(":memory:", NULL, &w->journal, &err))
         ref_broken("%s", err.text);
-    start_broker(w);
+    model_start_broker(w);
     ref_restart(&w->ref, w->book.epoch, 0);
     for (current_step = 0; current_step < run->steps; current_step++) {
         if (run->skipped && run->skipped[current_step])
@@ -903,8 +509,8 @@ void model_play(const struct model_run *run, struct model_figures *out)
         step(w, false);
     }
     settle(w);
-    restart(w, BETWEEN_TURNS); /* and everything is still there */
-    end_turn(w);
+    model_restart(w, BETWEEN_TURNS); /* and everything is still there */
+    model_end_turn(w);
     check_jobs(w);
     forget_all(w);
     if (w->journal && (pm_journal_refs(w->journal, count_ref, &refs, &err) || refs))
