@@ -56,7 +56,7 @@ class Restart(Case):
 
         def command_lines():  # whole programs, one after another: none may find the fleet missing
             while not over.is_set():
-                done = fleet.cli("submit", DOCUMENT, "--pages", 2, "--batch", "commands")
+                done = fleet.cli("submit", DOCUMENT, "--pages", 2, "--again", "--batch", "commands")
                 if done.returncode:
                     failures.append(e2e.out_of(done))
                 commands.append(1)
