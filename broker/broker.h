@@ -21,7 +21,7 @@
 #include "proto/frame.h"
 #include "proto/key.h"
 
-#define PM_TURN_MESSAGES   64u
+#define PM_TURN_MESSAGES   256u
 #define PM_TURN_BYTES      (64u << 20)
 #define PM_TURN_CLIENTS_US 2000
 #define PM_SWEEP_US        ((int64_t)300 * 1000000)
