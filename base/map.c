@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "base/error.h"
 #include "base/mem.h"
 
@@ -20,14 +22,16 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static inline uint64_t hash(union pm_map_key key, enum kind kind)
+/* Texts: SipHash. */
+static inline uint64_t hash(const struct pm_map *m, union pm_map_key key, enum kind kind)
 {
     if (kind == NUMBERS)
         return mix(key.number);
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-    for (const char *p = key.text; *p; p++)
-        h = (h ^ (unsigned char)*p) * 0x100000001b3u;
-    return mix(h);
+    uint64_t h, k[2] = {m->seed, mix(m->seed + 1)};
+    _Static_assert(sizeof h == crypto_shorthash_BYTES && sizeof k == crypto_shorthash_KEYBYTES, "SipHash");
+    (void)crypto_shorthash((unsigned char *)&h, (const unsigned char *)key.text, strlen(key.text),
+                           (const unsigned char *)k);
+    return h;
 }
 
 static inline bool is_same(union pm_map_key a, union pm_map_key b, enum kind kind)
@@ -38,7 +42,7 @@ static inline bool is_same(union pm_map_key a, union pm_map_key b, enum kind kin
 /* The slot of the key, or the empty one where it would go. */
 static inline size_t find(const struct pm_map *m, union pm_map_key key, enum kind kind)
 {
-    size_t i = hash(key, kind) & (m->capacity - 1);
+    size_t i = hash(m, key, kind) & (m->capacity - 1);
     while (m->slots[i].value && !is_same(m->slots[i].key, key, kind))
         i = (i + 1) & (m->capacity - 1);
     return i;
@@ -53,7 +57,7 @@ static inline void put(struct pm_map *m, union pm_map_key key, void *value, enum
 {
     PM_ASSERT(value);
     if ((m->count + 1) * 4 > m->capacity * 3) {
-        struct pm_map bigger = {.capacity = m->capacity ? m->capacity * 2 : 16};
+        struct pm_map bigger = {.capacity = m->capacity ? m->capacity * 2 : 16, .seed = m->seed};
         bigger.slots = pm_xalloc(bigger.capacity * sizeof *bigger.slots);
         for (size_t i = 0; i < m->capacity; i++)
             if (m->slots[i].value)
@@ -84,7 +88,7 @@ static inline void *take_out(struct pm_map *m, union pm_map_key key, enum kind k
     if (kind == TEXTS)
         free(m->slots[hole].key.text);
     for (size_t i = (hole + 1) & mask; m->slots[i].value; i = (i + 1) & mask) {
-        size_t home = hash(m->slots[i].key, kind) & mask;
+        size_t home = hash(m, m->slots[i].key, kind) & mask;
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             m->slots[hole] = m->slots[i];
             hole = i;
@@ -144,6 +148,12 @@ void pm_map_free(struct pm_map *m)
 static union pm_map_key text_key(const char *text)
 {
     return (union pm_map_key){.text = (char *)(uintptr_t)text};
+}
+
+void pm_strmap_seed(struct pm_strmap *m, uint64_t seed)
+{
+    PM_ASSERT(!m->map.count);
+    m->map.seed = seed;
 }
 
 void *pm_strmap_get(const struct pm_strmap *m, const char *key)

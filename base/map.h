@@ -19,6 +19,7 @@ struct pm_map_slot {
 struct pm_map { /* zero-initialise */
     struct pm_map_slot *slots;
     size_t count, capacity; /* capacity is 0 or a power of two */
+    uint64_t seed;          /* of texts */
 };
 void *pm_map_get(const struct pm_map *m, uint64_t key);       /* NULL when absent */
 void pm_map_put(struct pm_map *m, uint64_t key, void *value); /* value not NULL; replaces */
@@ -30,6 +31,9 @@ void pm_map_free(struct pm_map *m);
 struct pm_strmap { /* zero-initialise */
     struct pm_map map;
 };
+/* For keys that strangers choose, before the first one comes: without knowing the seed nobody can make keys
+ * that fall together. */
+void pm_strmap_seed(struct pm_strmap *m, uint64_t seed);
 void *pm_strmap_get(const struct pm_strmap *m, const char *key);
 void pm_strmap_put(struct pm_strmap *m, const char *key, void *value); /* value not NULL; replaces */
 void *pm_strmap_remove(struct pm_strmap *m, const char *key);

@@ -69,6 +69,7 @@ struct pm_broker_config {
     X(events_lost)                                                                                           \
     X(answers_too_large)                                                                                     \
     X(uploads_refused)                                                                                       \
+    X(uploads_abandoned)                                                                                     \
     X(journal_commits)                                                                                       \
     X(journal_full)                                                                                          \
     X(blobs_removed)                                                                                         \
@@ -120,6 +121,7 @@ struct pm_pending_event {
 };
 struct pm_upload {
     uint64_t id, bytes;
+    int64_t touched_us;
     struct pm_blob_stream *stream; /* NULL: a free place */
 };
 #define PM_CONN_UPLOADS 8
@@ -330,6 +332,7 @@ pm_verb pm_verb_ping, pm_verb_pong, pm_verb_goodbye, pm_verb_credit, pm_verb_bea
     pm_verb_result, pm_verb_submit, pm_verb_list, pm_verb_status, pm_verb_cancel, pm_verb_retry,
     pm_verb_forget, pm_verb_watch, pm_verb_fetch, pm_verb_stats, pm_verb_shutdown, pm_verb_blob_put,
     pm_verb_blob_get, pm_verb_seen;
+void pm_uploads_keep(struct pm_broker *b); /* blob_put.c, every second: what nobody goes on with is dropped */
 /* HELLO comes before there is a connection. */
 void pm_verb_hello(struct pm_broker *b, int socket, const struct pm_message *m);
 

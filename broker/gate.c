@@ -691,6 +691,7 @@ void pm_gate_keep(struct pm_broker *b)
     if (g->wants_look)
         look_after_lost(b);
     pm_gate_keys_changed(b);
+    pm_uploads_keep(b);
 }
 
 /* ---- rights ---- */

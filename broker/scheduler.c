@@ -25,6 +25,7 @@ struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
     s->next_job = c->first_job ? c->first_job : 1;
     s->oldest_job = s->next_job;
     s->random = c->seed * 2 + 1;
+    pm_strmap_seed(&s->clients.by_name, c->seed);
     s->next_peer = 1;
     s->bytes_per_pixel = 1.0;
     s->due_us = INT64_MAX;

@@ -208,6 +208,7 @@ static int open_state(struct pm_broker *b, struct pm_error *err)
                                 .adopt_us = c->adopt_us,
                                 .load = load_job,
                                 .load_ctx = b};
+    pm_strmap_seed(&b->by_route, seed ^ 0x9e3779b97f4a7c15u);
     b->sched = pm_sched_new(&s);
     b->refs = pm_refs_new();
     b->deaths = pm_deaths_new();

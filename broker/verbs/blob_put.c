@@ -3,11 +3,34 @@
 #include "proto/chunk.h"
 
 #define UPLOAD_BYTES ((uint64_t)4 << 30)
+#define ABANDONED_US 60000000
 
 static void end_upload(struct pm_upload *u)
 {
     pm_blob_stream_drop(&u->stream);
     *u = (struct pm_upload){.id = 0};
+}
+
+void pm_uploads_keep(struct pm_broker *b)
+{
+    for (size_t i = 0; i < b->conn_count; i++)
+        for (int k = 0; k < PM_CONN_UPLOADS; k++) {
+            struct pm_upload *u = &b->conns[i]->uploads[k];
+            if (u->stream && b->now.us - u->touched_us > ABANDONED_US) {
+                pm_count(b, PM_COUNT_uploads_abandoned);
+                end_upload(u);
+            }
+        }
+}
+
+/* What has arrived of all documents. Files without a name: nothing else counts them. */
+static uint64_t unfinished_bytes(const struct pm_broker *b)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < b->conn_count; i++)
+        for (int k = 0; k < PM_CONN_UPLOADS; k++)
+            bytes += b->conns[i]->uploads[k].stream ? b->conns[i]->uploads[k].bytes : 0;
+    return bytes;
 }
 
 static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, struct pm_upload **out,
@@ -23,7 +46,7 @@ static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, str
     if (!u)
         return pm_fail(err, PM_EBUSY, "%d uploads are open on this connection, which is the limit",
                        PM_CONN_UPLOADS);
-    int rc = pm_space_for(b, 0, err);
+    int rc = pm_space_for(b, unfinished_bytes(b), err);
     if (rc)
         return rc;
     rc = pm_blob_stream_begin(b->blobs, &u->stream, err);
@@ -31,6 +54,7 @@ static int begin_upload(struct pm_broker *b, struct pm_conn *c, uint64_t id, str
         return rc;
     u->id = id;
     u->bytes = 0;
+    u->touched_us = b->now.us;
     *out = u;
     return 0;
 }
@@ -58,7 +82,8 @@ static int take_chunk(struct pm_broker *b, struct pm_conn *c, const struct pm_me
     if (u->bytes + p->raw_bytes > UPLOAD_BYTES)
         return pm_fail(err, PM_ELIMIT, "a document may have %llu bytes", (unsigned long long)UPLOAD_BYTES);
     uint8_t *raw = pm_arena_alloc(&b->arena, p->raw_bytes + 1u);
-    int rc = pm_space_for(b, u->bytes + p->raw_bytes, err);
+    u->touched_us = b->now.us;
+    int rc = pm_space_for(b, unfinished_bytes(b) + p->raw_bytes, err);
     if (!rc)
         rc = pm_chunk_unpack(m->payload, p->raw_bytes, raw, err);
     if (!rc)

@@ -27,6 +27,7 @@ static void test_against_a_list(void **state)
     struct pm_map numbers = {0};
     struct pm_strmap texts = {0};
     uint64_t seed = 17;
+    pm_strmap_seed(&texts, 12345);
     size_t count = 0;
     assert_null(pm_map_get(&numbers, 0));
     assert_null(pm_strmap_remove(&texts, ""));
