@@ -163,6 +163,7 @@ SHIM_SHOW void *mmap64(void *at, size_t bytes, int protection, int flags, int fd
 {
     return mmap(at, bytes, protection, flags, fd, offset);
 }
+#ifndef PM_SANITIZED /* which has its own */
 SHIM_SHOW void *malloc(size_t bytes)
 {
     return fails("malloc") ? NULL : __libc_malloc(bytes);
@@ -175,3 +176,4 @@ SHIM_SHOW void *realloc(void *old, size_t bytes)
 {
     return fails("malloc") ? NULL : __libc_realloc(old, bytes);
 }
+#endif

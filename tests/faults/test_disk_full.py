@@ -1,5 +1,6 @@
 """The state folder on a disk that is full for a while: new jobs are refused with the reason, running ones wait, the
 broker may even be killed meanwhile, and once there is room everything completes. Needs the right to mount a tmpfs."""
+import itertools
 import json
 import os
 import pathlib
@@ -94,6 +95,18 @@ class DiskFull(Case):
         job = self.job(fleet, 1)
         self.assertEqual((job["pages_done"], job["pages_failed"], job["regions_failed"]), (20, 0, 0))
         wait_until(lambda: fleet.cli("submit", KINDS / "note.pdf").returncode == 0, "new jobs to be taken")
+        # With a little room a client can store its document, and the broker says no, counts it, and means it for now.
+        room = os.statvfs(self.state)
+        with open(self.state / "filler-3", "wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, room.f_bavail * room.f_frsize - (30 << 20))
+        dpi = itertools.count(100)  # equal submits would be answered with the first job
+        submit = lambda: fleet.cli("submit", KINDS / "note.png", "--dpi", next(dpi))
+        wait_until(lambda: b"mb free" in submit().stderr.lower(), "a refusal")
+        counters = json.loads(self.expect(fleet.cli("top", "--json"), 0).stdout)["counters"]
+        self.assertGreater(counters["refused_disk_full"], 0, counters)
+        self.assertGreaterEqual(counters["refused_submits"], counters["refused_disk_full"])
+        (self.state / "filler-3").unlink()
+        wait_until(lambda: submit().returncode == 0, "new jobs to be taken again")
 
 
 if __name__ == "__main__":
