@@ -708,10 +708,14 @@ static void one_step(bool has_faults)
         kill_broker();
     } else if (dice < 35 && calm) {
         leave(s, (enum pm_peer_end)below(3));
-    } else if (dice < 50 && calm) {
+    } else if (dice < 55 && calm) {
         for (uint32_t i = s->held_count; i-- > 0;)
             if (!below(4))
                 drop_held(s, i); /* it never reached it */
+        const struct service *other = &w.peers[below(PEERS)];
+        if (other != s && other->held_count && s->held_count < MAX_HELD)
+            s->held[s->held_count++] =
+                other->held[below(other->held_count)]; /* a liar: that one is not its */
         greet(s, true);
         sync_up();
     } else if (dice < 140 && calm) {
