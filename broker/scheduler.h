@@ -8,11 +8,19 @@
  *                                                          all pages final -> assemble-document (collector)
  *
  * Order. Five priorities; a level that waits rises by one for every `age_us` without a lease, so that none
- * starves. Inside a level the client that had the least work so far (by predicted cost, counted from when it
- * became active) is next; inside a client the lowest job, in a job the lowest page: documents finish one
- * after the other and the first page is out early. Page tasks are held back while the crop sheets in flight
- * fill the pixel budget, or while their reader has plenty to do; those are set aside when other readers are
- * served, as are those of a reader that no worker has, so that they stand in nobody's way.
+ * starves. Inside a level the client that had the least work so far is next (virtual-time fair queueing: it
+ * is charged what the task is predicted to take, by its cost and by what such cost of this client took
+ * lately, and the account is put right by what it took; who comes late begins at the least account of those
+ * that wait). Inside a client the lowest job, in a job the lowest page, in a page the longest region:
+ * documents finish one after the other and the first page is out early. At the end of a job that is alone the
+ * longest region of all goes first once it takes as long as the rest. Each task goes to the peer with the
+ * least to do. Layoutd and collectors, which do one thing after the other, hold little that waits, so that
+ * urgent work passes. Page tasks are held back while the crop sheets in flight fill the pixel budget, or while
+ * their reader has plenty of their client to do; those are set aside when other readers are served, as are
+ * those of a reader that no worker has, so that they stand in nobody's way.
+ *
+ * Memory. A job that waits or has ended is a stub of 48 bytes and sleeps in the journal (sched_store.c). What
+ * is done in every turn depends on peers, leases and clients, never on how many jobs there are.
  *
  * Fencing. A lease is (task, epoch, attempt). The epoch is the broker's start, synced before anything is
  * sent; the attempt is generation << 8 | issue: the generation grows, synced, whenever a page or job is begun

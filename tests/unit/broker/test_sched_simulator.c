@@ -397,11 +397,11 @@ static void shares_are_equal(void **state)
         w.on_region = count_share;
         w.active_count = 4;
         fleet(&w, fleets[k].workers, fleets[k].workers, 16, fleets[k].is_shared);
-        keep_busy(&w, 60 * SECOND_US); /* it learns what cost is worth */
+        keep_busy(&w, 40 * SECOND_US); /* it learns what cost is worth */
         begin_windows(&w);
         w.worst_share = 0;
         w.windows = 0;
-        keep_busy(&w, 300 * SECOND_US);
+        keep_busy(&w, 150 * SECOND_US);
         if (is_report)
             printf("  \"gone\" goes\n");
         w.active_first = 1;
@@ -411,7 +411,7 @@ static void shares_are_equal(void **state)
             keep_busy(&w, SECOND_US);
         w.worst_share = with_it;
         begin_windows(&w);
-        keep_busy(&w, 200 * SECOND_US);
+        keep_busy(&w, 100 * SECOND_US);
         if (is_report)
             printf("  \"late\" comes\n");
         w.active_count = 4;
@@ -421,7 +421,7 @@ static void shares_are_equal(void **state)
         keep_busy(&w, 5 * SECOND_US); /* and what its cost is worth has been seen */
         begin_windows(&w);
         w.worst_share = so_far;
-        keep_busy(&w, 300 * SECOND_US);
+        keep_busy(&w, 150 * SECOND_US);
         printf("shares, %u workers%s: worst error %.1f %% in %llu windows of 1,000 regions\n",
                fleets[k].workers, fleets[k].is_shared ? " with 16 at once" : "", 100 * w.worst_share,
                (unsigned long long)w.windows);
