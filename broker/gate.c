@@ -26,10 +26,9 @@
 #define LOST_US        1000000
 #define LOGS_A_SECOND  5u
 #define NOFILE_MOST    65536u
-#define HOARD_BYTES                                                                                          \
-    ((int64_t)64 << 20)  /* received by the kernel, not yet a message: frames without an end                 \
-                          */
-#define HOARD_DRIFT 1024 /* ... and forgiven, a second: framing */
+#define HOARD_BYTES    ((int64_t)64 << 20) /* taken by the kernel, not yet a message */
+#define FRAMING_BYTES  256u                /* of a message, at most: four frames with CURVE's */
+#define HOARD_DRIFT    1024                /* ... and forgiven, a second: ZMTP commands */
 
 struct door { /* a connection that was accepted; found by its descriptor */
     bool is_open, is_out;
@@ -577,7 +576,7 @@ void pm_gate_took(struct pm_broker *b, int socket, const struct pm_message *m)
 {
     struct door *d = socket == PM_SOCKET_NET ? door_of(b, socket, m->sender) : NULL;
     if (d)
-        d->taken_bytes += m->bytes;
+        d->taken_bytes += m->bytes + FRAMING_BYTES;
 }
 
 static struct pm_conn *conn_by_id(struct pm_broker *b, uint64_t id)
@@ -630,7 +629,7 @@ void pm_gate_put_out(struct pm_broker *b, struct pm_conn *c, enum pm_counter_id 
 /* ---- every second ---- */
 
 /* The kernel has taken what we have not seen as messages: frames without an end, which ZeroMQ keeps. */
-static bool is_hoarding(const struct pm_broker *b, const struct door *d, int fd)
+static bool is_hoarding(const struct pm_broker *b, struct door *d, int fd)
 {
     struct tcp_info info = {.tcpi_state = 0};
     socklen_t size = sizeof info;
@@ -638,6 +637,9 @@ static bool is_hoarding(const struct pm_broker *b, const struct door *d, int fd)
         size < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received)
         return false;
     int64_t age_s = (b->now.us - d->since_us) / 1000000;
+    if (d->taken_bytes >
+        info.tcpi_bytes_received) /* framing is taken for more than it is: nothing is saved up */
+        d->taken_bytes = info.tcpi_bytes_received;
     return (int64_t)info.tcpi_bytes_received - (int64_t)d->taken_bytes > HOARD_BYTES + HOARD_DRIFT * age_s;
 }
 

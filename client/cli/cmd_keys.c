@@ -20,8 +20,9 @@ struct settings {
 #define AT(member) offsetof(struct settings, member)
 static const struct pm_option options[] = {
     {"name", 'n', PM_OPTION_TEXT, "NAME",
-     "allow: how the key is called in lists, logs and fair shares. Default: the name in its file.", AT(name),
-     0, 0},
+     "allow: how the key is called in lists, logs and fair shares. Default: the name in its file, else that "
+     "of the file.",
+     AT(name), 0, 0},
     {"role", 'r', PM_OPTION_TEXT, "ROLE,...",
      "allow: submit, watch, work, admin, or several of them. Default: submit.", AT(role), 0, 0},
     {"output", 'o', PM_OPTION_TEXT, "FILE", "new: the file to make. Default: NAME.key.", AT(out), 0, 0},
@@ -141,7 +142,11 @@ static int allow_key(const struct settings *s, struct keys_dir *d, const char *w
         rc = pm_key_public_of(what, key, &err);
     if (!rc && !s->name && !pm_fs_read(what, 4096, &text, NULL))
         (void)pm_key_parse(what, text.data, text.size, &file, NULL);
-    const char *name = s->name ? s->name : file.name;
+    char *stem = pm_xstrdup(strrchr(what, '/') ? strrchr(what, '/') + 1 : what);
+    if (strrchr(stem, '.'))
+        *strrchr(stem, '.') = 0;
+    bool is_file = pm_fs_is_file(what) && pm_key_is_name(stem);
+    const char *name = s->name ? s->name : *file.name ? file.name : is_file ? stem : "";
     if (!rc && !*name)
         rc = pm_fail(&err, PM_EINVAL, "give the key a name: --name NAME");
     /* The same name and key again changes the roles. */
@@ -156,6 +161,7 @@ static int allow_key(const struct settings *s, struct keys_dir *d, const char *w
         printf("%s may %s\n", name, pm_rights_text(rights, rights_text));
     pm_key_forget(&file);
     pm_buf_free(&text);
+    free(stem);
     return rc ? failed(&err) : PM_EXIT_OK;
 }
 
