@@ -211,7 +211,7 @@ void ref_turn_drop(struct reference *r)
 void ref_make_open(struct ref_task *t)
 {
     t->state = REF_OPEN;
-    t->not_before_us = 0;
+    t->not_before_us = t->needs_disk_us = 0;
 }
 
 /* Whoever has it is told to stop. */
