@@ -52,6 +52,10 @@ struct peer {
     struct held held[MAX_HELD];
     size_t count;
 };
+struct live {
+    const struct shape *shape;
+    uint64_t count;
+};
 struct document {
     const struct shape *shape;
     int64_t submitted_us, ended_us;
@@ -63,7 +67,9 @@ struct world {
     struct peer peers[MAX_PEERS];
     size_t peer_count;
     struct pm_map documents; /* job -> struct document */
-    struct pm_map laid;      /* job << 32 | page -> when its layout was leased */
+    struct live live[16];
+    int64_t beaten_us;
+    struct pm_map laid; /* job << 32 | page -> when its layout was leased */
     struct pm_arena arena;
     /* what is measured */
     void (*on_region)(struct world *w, const struct document *d, double work_us); /* is leased */
@@ -168,6 +174,21 @@ static void fleet(struct world *w, unsigned layoutd, unsigned workers, uint64_t 
         join(w, PM_ROLE_COLLECTOR, "", 4, false);
 }
 
+/* How many documents of a kind are not read yet. */
+static uint64_t *live_count(struct world *w, const struct shape *shape)
+{
+    struct live *l = w->live;
+    while (l->shape && l->shape != shape)
+        l++;
+    l->shape = shape;
+    return &l->count;
+}
+
+static uint64_t live_of(struct world *w, const struct shape *shape)
+{
+    return *live_count(w, shape);
+}
+
 static struct document *submit(struct world *w, const struct shape *shape)
 {
     struct pm_msg_submit m = {.key = "",
@@ -182,6 +203,7 @@ static struct document *submit(struct world *w, const struct shape *shape)
     struct document *d = pm_xalloc(sizeof *d);
     *d = (struct document){.shape = shape, .submitted_us = w->now.us};
     pm_map_put(&w->documents, job, d);
+    ++*live_count(w, shape);
     return d;
 }
 
@@ -263,6 +285,7 @@ static void answer(struct world *w, struct peer *p, size_t at)
         break;
     default:
         d->ended_us = w->now.us;
+        --*live_count(w, s);
         break;
     }
     assert_int_equal(pm_sched_result(w->s, w->now, p->id, &r, NULL), 0);
@@ -303,10 +326,12 @@ static bool step(struct world *w, int64_t until_us)
     }
     w->now.us += rounded;
     w->now.wall_us = w->now.us;
-    for (size_t i = 0; i < w->peer_count; i++)
+    bool is_due = w->now.us - w->beaten_us >= SECOND_US;
+    for (size_t i = 0; i < w->peer_count && is_due; i++)
         for (size_t k = 0; k < w->peers[i].count; k++)
             pm_sched_beat(w->s, w->now, w->peers[i].id, w->peers[i].held[k].task,
                           w->peers[i].held[k].attempt);
+    w->beaten_us = is_due ? w->now.us : w->beaten_us;
     if (next)
         answer(w, next, next_at);
     turn(w);
@@ -317,18 +342,6 @@ static void run_until(struct world *w, int64_t until_us)
 {
     while (w->now.us < until_us)
         step(w, until_us);
-}
-
-static uint64_t live_of(struct world *w, const struct shape *shape)
-{
-    size_t cursor = 0;
-    uint64_t job, live = 0;
-    void *value;
-    while (pm_map_next(&w->documents, &cursor, &job, &value)) {
-        const struct document *d = value;
-        live += d->shape == shape && !d->ended_us;
-    }
-    return live;
 }
 
 /* ---- shares ---- */
