@@ -38,7 +38,8 @@ struct pm_reader_config {
     int max_running;       /* most requests admitted at once, >= 1 */
     /* Readers that write token by token; the others ignore them. */
     size_t cache_bytes; /* most memory for what running texts need (KV cache); 0: the family's choice */
-    int drafts;         /* tokens guessed ahead; they change the speed only. 0: the model's own, -1: none */
+    /* Tokens guessed ahead; they change the speed only. 0: as many as pay, -1: none, else always so many. */
+    int drafts;
 };
 
 struct pm_reader_request {
@@ -85,7 +86,8 @@ struct pm_reader_event {
     size_t word_count;
     struct pm_error error; /* PM_FINISH_ERROR */
     struct pm_reader_times times;
-    uint64_t tokens; /* written; 0 of readers that do not write token by token */
+    uint64_t tokens;            /* written; 0 of readers that do not write token by token */
+    uint64_t drafted, accepted; /* tokens guessed ahead, and how many of them held */
 };
 
 /* Facts of the opened model, from its manifest. Valid as long as the reader. */

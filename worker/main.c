@@ -31,8 +31,9 @@ static const struct pm_option options[] = {
      "wait for each other. Default: 2048.",
      offsetof(struct settings, cache_mb), 1, 1u << 24},
     {"drafts", 0, PM_OPTION_UINT, "N",
-     "Readers that write token by token: tokens guessed ahead, when the model can; the text is the same. "
-     "Default: the model's own.",
+     "Readers that write token by token: always so many tokens guessed ahead, when the model can; the text "
+     "is "
+     "the same. Default: as many as pay, by what they cost and bring while the worker runs.",
      offsetof(struct settings, drafts), 0, 4},
     PM_OPTION_END};
 static const struct pm_option *const tables[] = {pm_peer_options, options, pm_daemon_options, NULL};

@@ -41,7 +41,7 @@ struct job {
     struct pm_buf text;
     size_t shown;
     double probability_sum;
-    int64_t tokens;
+    int64_t tokens, drafted, accepted;
     int64_t begun_us, spent_us[PM_GENERATE_PHASES];
     bool is_failed;
     struct pm_error error;
@@ -225,7 +225,10 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
         rc = check_lines(s, model.dir, err);
     if (!rc) {
         const struct pm_kernels *kernels = pm_kernels_get(NULL);
-        s->drafts = config->drafts ? (config->drafts > 0 ? config->drafts : 0) : s->manifest.drafts;
+        s->drafts = config->drafts > 0   ? config->drafts
+                    : config->drafts < 0 ? 0
+                    : s->manifest.drafts ? s->manifest.drafts
+                                         : PM_MTP_DRAFTS_MAX;
         struct pm_generate_config generate = {
             .model = s->model,
             .tokenizer = s->tokenizer,
@@ -233,7 +236,8 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
             .threads = config->threads,
             .max_running = config->max_running,
             .kv_bytes = config->cache_bytes ? config->cache_bytes : CACHE_BYTES,
-            .slice_macs = step_macs(kernels, s->model->precision, config->threads)};
+            .slice_macs = step_macs(kernels, s->model->precision, config->threads),
+            .drafts_when_paying = !config->drafts};
         rc = pm_generate_new(&generate, &s->generate, err);
     }
     pm_model_manifest_free(&model);
@@ -447,6 +451,8 @@ static void take(const struct state *s, const struct pm_generate_event *e)
         j->begun_us = e->begun_us;
     for (int k = 0; k < PM_GENERATE_PHASES; k++)
         j->spent_us[k] += e->spent_us[k];
+    j->drafted += e->drafted_tokens;
+    j->accepted += e->accepted_tokens;
     p->is_cut = e->end == PM_GENERATE_LENGTH;
     pm_image_free(&p->image);
     if (e->end == PM_GENERATE_ERROR) {
@@ -506,7 +512,9 @@ static struct pm_reader_event final_event(struct job *j)
                                                              : PM_FINISH_EMPTY,
                                     .error = j->error,
                                     .times = times,
-                                    .tokens = (uint64_t)j->tokens};
+                                    .tokens = (uint64_t)j->tokens,
+                                    .drafted = (uint64_t)j->drafted,
+                                    .accepted = (uint64_t)j->accepted};
 }
 
 static size_t report(struct state *s)

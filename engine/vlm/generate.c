@@ -87,6 +87,8 @@ int pm_generate_new(const struct pm_generate_config *config, struct pm_generate 
     g->seqs = pm_xalloc(running * sizeof(struct pm_gen_seq *));
     g->ended = pm_xalloc(running * sizeof(struct pm_gen_seq *));
     g->drafting = pm_xalloc(running * sizeof(struct pm_gen_seq *));
+    g->draft_texts = pm_xalloc(running * sizeof *g->draft_texts);
+    pm_draft_plan_begin(&g->draft_plan);
     g->events = pm_xalloc(running * sizeof *g->events);
     g->rows = pm_xalloc(rows * sizeof *g->rows);
     g->mtp_rows = pm_xalloc(rows * sizeof *g->mtp_rows);
@@ -124,6 +126,7 @@ void pm_generate_free(struct pm_generate **generate)
     free(g->seqs);
     free(g->ended);
     free(g->drafting);
+    free(g->draft_texts);
     free(g->events);
     free(g->rows);
     free(g->mtp_rows);

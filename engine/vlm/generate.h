@@ -36,6 +36,13 @@ struct pm_generate_config {
     int prefill_rows;   /* most prefill rows of one pass; 0: 256 */
     size_t kv_bytes;    /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
     int64_t slice_macs; /* work of one step, about; 0: 20e9 (100 ms on two cores) */
+    /* A request's drafts are the most that are made: how many, is chosen for every pass by what they cost and
+     * bring (draft_plan.h). False: always all of them. */
+    bool drafts_when_paying;
+    /* For benches: called with each draft of the extra layer, which it may replace. slot: where the draft
+     * would stand in the request's ids. NULL in production. */
+    void (*draft_hook)(void *ctx, uint64_t id, int slot, int32_t *token);
+    void *draft_hook_ctx;
 };
 
 struct pm_generate_request {

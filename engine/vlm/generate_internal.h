@@ -1,9 +1,10 @@
-/* What generate.c (life, admission, steps), generate_sequence.c (one request) and generate_pass.c (one pass
- * of the decoder) share. */
+/* What generate.c (life, admission, steps), generate_sequence.c (one request), generate_pass.c (one pass of
+ * the decoder) and generate_drafts.c (the extra layer) share. */
 #ifndef PM_ENGINE_VLM_GENERATE_INTERNAL_H
 #define PM_ENGINE_VLM_GENERATE_INTERNAL_H
 
 #include "base/mem.h"
+#include "engine/vlm/draft_plan.h"
 #include "engine/vlm/generate.h"
 
 enum { PM_GEN_SAMPLES = PM_MTP_DRAFTS_MAX + 1 }; /* most new tokens of a sequence in one pass */
@@ -39,6 +40,12 @@ struct pm_gen_seq {
     int drafts; /* asked for; 0 without an extra layer */
     int32_t draft[PM_MTP_DRAFTS_MAX];
     int draft_count;
+    int draft_goal;    /* how many to make after this pass */
+    double draft_rate; /* of its drafts, what part holds */
+    /* The extra layer's cache holds the first `filled` slots; the hidden states of slots [filled, computed)
+     * wait here until drafts are wanted: [hidden] each. */
+    float *waiting;
+    int filled, waiting_capacity;
 
     /* This pass: rows [first_row, first_row + row_count), the last draft_rows of them drafts. */
     int first_row, row_count, draft_rows;
@@ -67,6 +74,7 @@ struct pm_generate {
     struct pm_decoder *decoder;
     struct pm_mtp *mtp; /* NULL without an extra layer */
     struct pm_token_trie *trie;
+    struct pm_draft_plan draft_plan;
     int max_rows, prefill_rows;
 
     struct pm_gen_seq **seqs; /* oldest first */
@@ -74,12 +82,13 @@ struct pm_generate {
     struct pm_gen_seq *picture_of; /* whose picture is in the tower; NULL: none */
     int slices_in_row;
 
-    struct pm_decoder_row *rows;  /* [max_rows] */
-    struct pm_mtp_row *mtp_rows;  /* [max_rows] */
-    float *scratch;               /* [2 * vocab], the sampler's */
-    float *draft_hidden;          /* [max_running, hidden] */
-    struct pm_gen_seq **drafting; /* [max_running] */
-    uint32_t *mask;               /* [(vocab + 31) / 32] */
+    struct pm_decoder_row *rows;       /* [max_rows] */
+    struct pm_mtp_row *mtp_rows;       /* [max_rows] */
+    float *scratch;                    /* [2 * vocab], the sampler's */
+    float *draft_hidden;               /* [max_running, hidden] */
+    struct pm_gen_seq **drafting;      /* [max_running] */
+    struct pm_draft_text *draft_texts; /* [max_running] */
+    uint32_t *mask;                    /* [(vocab + 31) / 32] */
 
     struct pm_generate_event *events; /* [max_running] */
     struct pm_gen_seq **ended;        /* of the last events: freed by the next call */
@@ -100,7 +109,15 @@ void pm_gen_seq_fail(struct pm_gen_seq *seq, const struct pm_error *error);
 /* Work of a phase that began at start_us has ended. Returns now. */
 int64_t pm_gen_seq_spend(struct pm_gen_seq *seq, enum pm_generate_phase phase, int64_t start_us);
 
+/* ---- generate_drafts.c ---- */
+/* Drafts for the next pass, of all sequences that had rows in this one. pass_us, rows: what this pass took.
+ */
+int pm_gen_drafts_run(struct pm_generate *g, int64_t pass_us, int rows, struct pm_error *err);
+/* The sequence's cache is gone. */
+void pm_gen_drafts_forget(struct pm_gen_seq *seq);
+
 /* ---- generate_pass.c ---- */
+void pm_gen_position(const struct pm_gen_seq *seq, int slot, int32_t out[3]);
 bool pm_gen_pass_has_work(const struct pm_generate *g);
 /* One pass of the decoder over all sequences that can run, sampling, and the drafts for the next pass. */
 int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err);

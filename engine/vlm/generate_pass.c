@@ -1,5 +1,4 @@
-/* One pass of the decoder: which rows of which sequences, what becomes of their logits, and the drafts of the
- * extra layer for the next pass.
+/* One pass of the decoder: which rows of which sequences, and what becomes of their logits.
  *
  * With drafts d1..dk behind the token t sampled last, the pass runs t, d1..dk. Row t's logits give the
  * sequence's own next token s1 by all its rules; when s1 is d1, the row of d1 is what plain decoding would
@@ -38,7 +37,7 @@ static bool pause_youngest(struct pm_generate *g, int from)
             continue;
         pm_kv_release(g->kv_pool, &s->kv);
         s->computed = 0;
-        s->draft_count = 0;
+        pm_gen_drafts_forget(s);
         g->counters.pauses++;
         return true;
     }
@@ -74,7 +73,7 @@ static const float *embedding_at(const struct pm_generate *g, const struct pm_ge
     return NULL;
 }
 
-static void position_at(const struct pm_gen_seq *s, int slot, int32_t out[3])
+void pm_gen_position(const struct pm_gen_seq *s, int slot, int32_t out[3])
 {
     for (int k = 0; k < 3; k++)
         out[k] = slot < s->prompt_count ? s->positions[slot][k] : slot + s->delta;
@@ -90,7 +89,7 @@ static void put_rows(struct pm_generate *g, struct pm_gen_seq *s, int at)
         row->token = slot < s->count ? s->ids[slot] : s->draft[slot - s->count];
         if (slot < s->prompt_count)
             row->embedding = embedding_at(g, s, slot);
-        position_at(s, slot, row->position);
+        pm_gen_position(s, slot, row->position);
     }
 }
 
@@ -156,117 +155,17 @@ static void take_logits(struct pm_generate *g, struct pm_gen_seq *s)
     s->computed += plain;
     if (s->computed < s->count)
         return; /* a prompt that goes on in the next pass */
-    s->drafted += s->draft_rows;
+    int held = 0;
     pm_gen_seq_sample(g, s, pm_decoder_logits(g->decoder, row));
-    for (int i = 0; i < s->draft_rows && !s->is_finished; i++) {
-        if (s->ids[s->count - 1] != s->draft[i])
-            break;
-        s->accepted++;
+    for (; held < s->draft_rows && !s->is_finished && s->ids[s->count - 1] == s->draft[held]; held++) {
         s->computed++;
-        pm_gen_seq_sample(g, s, pm_decoder_logits(g->decoder, row + 1 + i));
+        pm_gen_seq_sample(g, s, pm_decoder_logits(g->decoder, row + 1 + held));
     }
+    s->drafted += s->draft_rows;
+    s->accepted += held;
+    /* What was left when the text ended is neither right nor wrong. */
+    pm_draft_plan_outcome(&g->draft_plan, &s->draft_rate, s->is_finished ? held : s->draft_rows, held);
     s->draft_count = 0;
-}
-
-/* ---- drafts ---- */
-
-static int32_t best_of(const float *logits, int vocab)
-{
-    int best = 0;
-    for (int i = 1; i < vocab; i++)
-        if (logits[i] > logits[best])
-            best = i;
-    return best;
-}
-
-/* Slots of the extra layer: those that this pass computed, each with the token that followed. */
-static int put_mtp_rows(struct pm_generate *g, struct pm_gen_seq *s, int at)
-{
-    int first = g->rows[s->first_row].slot, n = s->computed - first;
-    for (int i = 0; i < n; i++) {
-        struct pm_mtp_row *row = &g->mtp_rows[at + i];
-        const struct pm_decoder_row *from = &g->rows[s->first_row + i];
-        *row = (struct pm_mtp_row){.kv = &s->kv,
-                                   .slot = from->slot,
-                                   .hidden = pm_decoder_hidden(g->decoder, s->first_row + i),
-                                   .token = s->ids[from->slot + 1]};
-        memcpy(row->position, from->position, sizeof row->position);
-    }
-    bool is_complete = s->computed == s->count - 1;
-    g->mtp_rows[at + n - 1].wants_logits = is_complete && s->end_count - s->count > 1;
-    return n;
-}
-
-/* Keeps what one more draft needs: its token and the hidden state that the next one goes on from. */
-static void keep_draft(struct pm_generate *g, struct pm_gen_seq *s, int row, int keep)
-{
-    size_t hidden = (size_t)g->model->text.hidden;
-    s->draft[s->draft_count++] = best_of(pm_mtp_logits(g->mtp, row), g->model->text.vocab);
-    memcpy(g->draft_hidden + (size_t)keep * hidden, pm_mtp_hidden(g->mtp, row), hidden * sizeof(float));
-}
-
-static bool wants_mtp(const struct pm_gen_seq *s)
-{
-    return s->row_count && s->drafts && !s->is_finished;
-}
-
-/* Fills the extra layer's cache over what was just computed; the last slot gives the first draft. *count_out:
- * how many sequences g->drafting has. */
-static int first_drafts(struct pm_generate *g, int *count_out, struct pm_error *err)
-{
-    int rows = 0, end = 0;
-    *count_out = 0;
-    for (int i = 0; i < g->count; i++)
-        if (wants_mtp(g->seqs[i]))
-            rows += put_mtp_rows(g, g->seqs[i], rows);
-    if (!rows)
-        return 0;
-    int rc = pm_mtp_run(g->mtp, g->mtp_rows, rows, err);
-    for (int i = 0; !rc && i < g->count; i++) {
-        struct pm_gen_seq *s = g->seqs[i];
-        if (!wants_mtp(s))
-            continue;
-        end += s->computed - g->rows[s->first_row].slot;
-        if (!g->mtp_rows[end - 1].wants_logits)
-            continue;
-        keep_draft(g, s, end - 1, *count_out);
-        g->drafting[(*count_out)++] = s;
-    }
-    return rc;
-}
-
-static int draft(struct pm_generate *g, struct pm_error *err)
-{
-    struct pm_gen_seq **drafting = g->drafting;
-    int count, hidden = g->model->text.hidden;
-    int rc = first_drafts(g, &count, err);
-    while (!rc && count) {
-        int kept = 0;
-        for (int i = 0; i < count; i++) { /* those that want one more */
-            struct pm_gen_seq *s = drafting[i];
-            int slot = s->computed + s->draft_count - 1;
-            if (s->draft_count >= s->drafts || s->end_count - s->count - 1 <= s->draft_count ||
-                pm_kv_reserve(g->kv_pool, &s->kv, slot + 1, NULL))
-                continue;
-            if (kept != i)
-                memcpy(g->draft_hidden + (size_t)kept * (size_t)hidden,
-                       g->draft_hidden + (size_t)i * (size_t)hidden, (size_t)hidden * sizeof(float));
-            struct pm_mtp_row *row = &g->mtp_rows[kept];
-            *row = (struct pm_mtp_row){.kv = &s->kv,
-                                       .slot = slot,
-                                       .hidden = g->draft_hidden + (size_t)kept * (size_t)hidden,
-                                       .token = s->draft[s->draft_count - 1],
-                                       .wants_logits = true};
-            position_at(s, slot, row->position);
-            drafting[kept++] = s;
-        }
-        count = kept;
-        if (count)
-            rc = pm_mtp_run(g->mtp, g->mtp_rows, count, err);
-        for (int i = 0; !rc && i < count; i++)
-            keep_draft(g, drafting[i], i, i);
-    }
-    return rc;
 }
 
 /* The time of a pass, divided by rows; that of drafts, by who wanted some. */
@@ -280,16 +179,6 @@ static void share_pass(struct pm_generate *g, int64_t start_us, int64_t pass_us,
         s->spent_us[s->is_prefill ? PM_GENERATE_PREFILL : PM_GENERATE_DECODE] +=
             pass_us * s->row_count / rows;
     }
-}
-
-static void share_drafts(struct pm_generate *g, int64_t draft_us)
-{
-    int count = 0;
-    for (int i = 0; i < g->count; i++)
-        count += wants_mtp(g->seqs[i]);
-    for (int i = 0; i < g->count; i++)
-        if (wants_mtp(g->seqs[i]))
-            g->seqs[i]->spent_us[PM_GENERATE_DRAFT] += draft_us / count;
 }
 
 int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
@@ -309,10 +198,8 @@ int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
             take_logits(g, g->seqs[i]);
     int64_t sampled_us = pm_clock_us();
     share_pass(g, start_us, sampled_us - start_us, rows);
-    if (g->mtp) {
-        rc = draft(g, err);
-        share_drafts(g, pm_clock_us() - sampled_us);
-    }
+    if (g->mtp)
+        rc = pm_gen_drafts_run(g, sampled_us - start_us, rows, err);
     for (int i = 0; i < g->count; i++)
         g->seqs[i]->row_count = 0;
     return rc;

@@ -162,6 +162,7 @@ int pm_gen_seq_new(struct pm_generate *g, const struct pm_generate_request *requ
         goto out;
     copy_rules(request, s);
     s->drafts = g->mtp ? request->drafts : 0;
+    s->draft_rate = g->draft_plan.rate;
     if (request->grammar)
         s->grammar = pm_grammar_begin(request->grammar);
 out:
@@ -192,6 +193,7 @@ void pm_gen_seq_free(struct pm_generate *g, struct pm_gen_seq *s)
     free((void *)(uintptr_t)s->sampling.biases);
     pm_grammar_end(&s->grammar);
     pm_buf_free(&s->text);
+    free(s->waiting);
     free(s->images);
     free(s->positions);
     free(s->ids);

@@ -167,6 +167,8 @@ static void take(struct region *r, const struct pm_generate_event *e)
     r->is_done = true;
 }
 
+static struct pm_generate_config further; /* of the next new_generate: settings that few tests need */
+
 static struct pm_generate *new_generate(int threads, int running, int prefill_rows, size_t kv_bytes)
 {
     struct pm_generate *g;
@@ -178,7 +180,10 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                         .max_running = running,
                                         .prefill_rows = prefill_rows,
                                         .kv_bytes = kv_bytes,
-                                        .slice_macs = 3000000};
+                                        .slice_macs = 3000000,
+                                        .drafts_when_paying = further.drafts_when_paying,
+                                        .draft_hook = further.draft_hook,
+                                        .draft_hook_ctx = further.draft_hook_ctx};
     if (pm_generate_new(&config, &g, &err))
         fail_msg("%s", err.text);
     return g;
@@ -307,6 +312,74 @@ static void test_company_bf16(void **state)
 {
     (void)state;
     check_company(PM_PRECISION_BF16);
+}
+
+/* ---- drafts ---- */
+
+/* The next tokens that are known, each nth one wrong. */
+struct oracle {
+    const struct region *known;
+    int prompts[REGIONS], wrong_each, calls;
+};
+
+static void foretell(void *ctx, uint64_t id, int slot, int32_t *token)
+{
+    struct oracle *o = ctx;
+    const struct region *r = &o->known[id - 1];
+    int at = slot - o->prompts[id - 1];
+    assert_true(at >= 1 && at < r->max_tokens);
+    if (at < r->out_count)
+        *token = r->out[at];
+    if (o->wrong_each && ++o->calls % o->wrong_each == 0)
+        *token = (*token + 1) % PM_TINY_VOCAB;
+}
+
+/* Texts without pictures, whose drafts mostly hold, seldom, or not at all: however many are made when they
+ * seem to pay, the texts are the same, and the counts add up. */
+static void test_drafts_when_paying(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *want = make_regions(5), *got = make_regions(5);
+    struct oracle oracle = {.known = want};
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    for (int i = 0; i < REGIONS; i++) {
+        struct region *both[] = {&want[i], &got[i]};
+        for (int k = 0; k < 2; k++) {
+            for (int n = 0; n < both[k]->image_count; n++)
+                pm_image_free(&both[k]->images[n]);
+            both[k]->image_count = 0;
+            both[k]->id_count = 3;
+            for (int n = 0; n < 3; n++)
+                both[k]->ids[n] = i + n;
+        }
+        oracle.prompts[i] = 3;
+        run_alone(g, &want[i]);
+    }
+    pm_generate_free(&g);
+    static const int wrongs[] = {0, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        int drafted = 0, accepted = 0;
+        oracle.wrong_each = wrongs[k];
+        further = (struct pm_generate_config){
+            .drafts_when_paying = true, .draft_hook = foretell, .draft_hook_ctx = &oracle};
+        g = new_generate(1 + k, 3 + 8 * k, 9, 0);
+        run_batch(g, got, PM_MTP_DRAFTS_MAX, (uint64_t)k + 1);
+        pm_generate_free(&g);
+        expect_same(want, got);
+        for (int i = 0; i < REGIONS; i++) {
+            drafted += got[i].drafted;
+            accepted += got[i].accepted;
+            assert_true(got[i].accepted <= got[i].drafted && got[i].accepted < got[i].out_count);
+        }
+        assert_true(drafted > 0 && (wrongs[k] == 1) == (accepted == 0));
+        if (!wrongs[k])
+            assert_true(accepted > drafted / 2); /* the rest was made for texts that ended */
+    }
+    further = (struct pm_generate_config){0};
+    free_regions(want);
+    free_regions(got);
+    pm_tiny_close(&tiny);
 }
 
 /* ---- by hand ---- */
@@ -700,10 +773,15 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32),   cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_loop),          cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_company_f32),
+        cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),
         cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))

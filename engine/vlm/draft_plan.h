@@ -1,0 +1,53 @@
+/* How many tokens the extra layer should guess ahead, from what guessing has cost and brought so far.
+ *
+ * A draft costs a row of the next pass and a part of a step of the extra layer, and brings a token when it
+ * and all drafts before it are right. Passes of few rows wait for the weights, so rows are nearly free; at
+ * some batch size they no longer are. Where that lies depends on the machine and on what else runs on it:
+ * passes and draft steps are timed as they happen (moving averages by number of rows), each text's drafts are
+ * counted, and for every next pass the drafts are chosen that promise most tokens a second. Now and then one
+ * draft is made although none pays, so that a text that has become easy is noticed.
+ *
+ * Drafts never change a text, so nothing here does.
+ *
+ * Pure: times are arguments. Ownership: plain values. Threads: one owner. Errors: none. */
+#ifndef PM_ENGINE_VLM_DRAFT_PLAN_H
+#define PM_ENGINE_VLM_DRAFT_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PM_DRAFT_PLAN_ROWS = 128, PM_DRAFT_PLAN_DEPTH = 4 };
+
+struct pm_draft_times {
+    double us[PM_DRAFT_PLAN_ROWS + 1];     /* moving average by rows */
+    uint64_t seen[PM_DRAFT_PLAN_ROWS + 1]; /* when last, in passes; 0: never */
+};
+
+struct pm_draft_plan {
+    struct pm_draft_times passes, steps;
+    uint64_t now;     /* passes observed */
+    double rate;      /* share of drafts that hold, given that the ones before them did: of all texts */
+    int quiet, probe; /* choices without a draft; after how many one is made all the same */
+};
+
+/* One text in the next pass. */
+struct pm_draft_text {
+    double rate; /* its own share */
+    int most;    /* drafts that it could have, 0..PM_DRAFT_PLAN_DEPTH */
+    int drafts;  /* out */
+};
+
+void pm_draft_plan_begin(struct pm_draft_plan *plan);
+/* A pass of that many rows, none of them of a prompt. */
+void pm_draft_plan_pass(struct pm_draft_plan *plan, int rows, int64_t us);
+/* One step of the extra layer that made that many drafts and nothing else. */
+void pm_draft_plan_step(struct pm_draft_plan *plan, int rows, int64_t us);
+/* Of a text's drafts so many held; its own rate is moved, too (begin it with plan->rate). */
+void pm_draft_plan_outcome(struct pm_draft_plan *plan, double *rate, int drafted, int accepted);
+/* What a pass of that many rows will take, in us: seen, between two seen ones, or guessed from the nearest. 0
+ * when nothing was seen. */
+double pm_draft_plan_guess(const struct pm_draft_plan *plan, int rows);
+/* Chooses for all texts that are in the next pass; true when any drafts. */
+bool pm_draft_plan_choose(struct pm_draft_plan *plan, struct pm_draft_text *texts, int count);
+
+#endif
