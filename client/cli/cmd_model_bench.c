@@ -1,7 +1,8 @@
-/* pagemill model bench: what this machine does with a model, phase by phase, beside its memory.
+/* pagemill model bench: what this machine does with a model, phase by phase, beside its limits.
  *
  * The phases take turns for a few rounds and the median of each is told, so that other work on the machine
- * moves all of them alike. */
+ * moves all of them alike; the machine's limits are measured in between, and each figure is given as the
+ * share of the time that they would allow. */
 #include "client/cli/cmd_model.h"
 
 #include <jansson.h>
@@ -9,46 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "base/mem.h"
 #include "base/host.h"
+#include "base/mem.h"
 #include "client/cli/cli.h"
 #include "client/cli/locate.h"
-#include "engine/manifest.h"
 #include "engine/glm_ocr/glm_ocr.h"
-#include "engine/vlm/decoder.h"
+#include "engine/kernels/kernels.h"
+#include "engine/manifest.h"
+#include "engine/measure/phases.h"
+#include "engine/measure/work.h"
 
 enum {
     ROUNDS = 3,
     BATCH = 8,          /* sequences at once */
-    PREFILL_ROWS = 256, /* of one pass, as the generator's */
-    PROMPT_TOKENS = 12, /* around the picture: frame, task, role */
+    PROMPT_TOKENS = 16, /* around the picture: frame, task, role */
     STEPS = 12,         /* decode steps of one round */
-    MEMORY_BYTES = 256 << 20,
-    SLICE_BYTES = 1 << 20,
     SIDE_LIMIT = 16384
 };
 
+enum phase { VISION, PREFILL, ONE, EIGHT, PHASES };
+
 struct bench {
     struct pm_vlm_model *model;
-    const struct pm_kernels *kernels;
     struct pm_pool *pool;
-    struct pm_kv_pool *kv_pool;
-    struct pm_kv kv[BATCH];
-    struct pm_decoder *decoder;
-    struct pm_vision *vision;
-    struct pm_patches patches;
-    struct pm_decoder_row *rows;
-    uint64_t *memory;
-    uint64_t sums[1024]; /* of threads: reading must have a purpose */
-    int width_px, height_px, image_tokens, context;
-    double vision_s[ROUNDS], prefill_s[ROUNDS], one_s[ROUNDS], batch_s[ROUNDS], memory_s[ROUNDS];
+    struct pm_limits *limits;
+    struct pm_phases *phases;
+    struct pm_work work[PHASES];
+    int width_px, height_px, patches, image_tokens, context;
+    double seconds[PHASES][ROUNDS], share[PHASES][ROUNDS], read_gb_s[ROUNDS];
 };
-
-static double seconds_since(int64_t start_us)
-{
-    return (double)(pm_clock_us() - start_us) / 1e6;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -64,197 +54,105 @@ static double median(const double *values)
     return sorted[ROUNDS / 2];
 }
 
-/* ---- the phases ---- */
+/* ---- the rounds ---- */
 
-static void read_slice(void *arg, int job, int thread)
+static int run_phase(struct bench *b, enum phase phase, double *out, struct pm_error *err)
 {
-    struct bench *b = arg;
-    const uint64_t *p = b->memory + (size_t)job * (SLICE_BYTES / sizeof *p);
-    uint64_t sum = 0;
-    for (size_t i = 0; i < SLICE_BYTES / sizeof *p; i++)
-        sum += p[i];
-    b->sums[thread] += sum;
-}
-
-static double time_memory(struct bench *b)
-{
-    int64_t start = pm_clock_us();
-    pm_pool_run(b->pool, read_slice, b, MEMORY_BYTES / SLICE_BYTES);
-    return seconds_since(start);
-}
-
-static int time_vision(struct bench *b, double *out, struct pm_error *err)
-{
-    int64_t start = pm_clock_us();
-    int rc = pm_vision_begin(b->vision, &b->patches, err);
-    while (!rc && !pm_vision_step(b->vision, INT64_MAX / 4))
-        ;
-    *out = seconds_since(start);
-    return rc;
-}
-
-static void set_row(struct bench *b, int row, int sequence, int slot, bool wants_logits)
-{
-    /* Any ids do: the work is the same. Text ids only, the picture's placeholders are not looked up. */
-    int32_t id = (int32_t)((slot * 31 + sequence * 7) % b->model->config.text.vocab);
-    b->rows[row] = (struct pm_decoder_row){.kv = &b->kv[sequence],
-                                           .slot = slot,
-                                           .token = id,
-                                           .position = {slot, slot, slot},
-                                           .wants_logits = wants_logits};
-}
-
-static int time_prefill(struct bench *b, double *out, struct pm_error *err)
-{
-    int64_t start = pm_clock_us();
-    int rc = 0;
-    for (int first = 0; first < b->context && !rc; first += PREFILL_ROWS) {
-        int count = b->context - first < PREFILL_ROWS ? b->context - first : PREFILL_ROWS;
-        for (int i = 0; i < count; i++)
-            set_row(b, i, 0, first + i, first + i + 1 == b->context);
-        rc = pm_decoder_run(b->decoder, b->rows, count, err);
+    switch (phase) {
+    case VISION:
+        return pm_phases_vision(b->phases, b->width_px, b->height_px, out, err);
+    case PREFILL:
+        return pm_phases_prefill(b->phases, b->context, out, err);
+    default:
+        return pm_phases_steps(b->phases, phase == ONE ? 1 : BATCH, b->context, STEPS, out, err);
     }
-    *out = seconds_since(start);
-    return rc;
-}
-
-/* Tokens that follow the picture, of so many sequences at once. */
-static int time_decode(struct bench *b, int sequences, double *out, struct pm_error *err)
-{
-    int64_t start = pm_clock_us();
-    int rc = 0;
-    for (int step = 0; step < STEPS && !rc; step++) {
-        for (int s = 0; s < sequences; s++)
-            set_row(b, s, s, b->context + step, true);
-        rc = pm_decoder_run(b->decoder, b->rows, sequences, err);
-    }
-    *out = seconds_since(start) / STEPS;
-    return rc;
 }
 
 static int run_rounds(struct bench *b, struct pm_error *err)
 {
     double unused;
-    int rc = time_decode(b, 1, &unused, err); /* the weights come from the disk once */
-    for (int r = 0; r < ROUNDS && !rc; r++) {
-        b->memory_s[r] = time_memory(b);
-        rc = time_vision(b, &b->vision_s[r], err);
-        if (!rc)
-            rc = time_prefill(b, &b->prefill_s[r], err);
-        if (!rc)
-            rc = time_decode(b, 1, &b->one_s[r], err);
-        if (!rc)
-            rc = time_decode(b, BATCH, &b->batch_s[r], err);
-    }
+    int rc = run_phase(b, ONE, &unused, err); /* the weights come from the disk once */
+    struct pm_limit_figures before = pm_limits_take(b->limits), after, mean;
+    for (int r = 0; r < ROUNDS; r++)
+        for (int p = 0; p < PHASES && !rc; p++) {
+            rc = run_phase(b, (enum phase)p, &b->seconds[p][r], err);
+            after = pm_limits_take(b->limits);
+            mean = pm_limits_mean(&before, &after);
+            b->share[p][r] = 100 * pm_work_floor_s(&b->work[p], &mean) / b->seconds[p][r];
+            b->read_gb_s[r] = mean.read_gb_s;
+            before = after;
+        }
     return rc;
 }
 
 /* ---- setting up ---- */
 
-/* A picture with something in it; what it is does not matter. */
-static int make_patches(struct bench *b, struct pm_error *err)
-{
-    struct pm_image image = {0};
-    int rc = pm_image_alloc(b->width_px, b->height_px, 1, &image, err);
-    for (int y = 0; !rc && y < b->height_px; y++)
-        for (int x = 0; x < b->width_px; x++)
-            image.owned[(size_t)y * image.stride_bytes + (size_t)x] = (uint8_t)(x * y >> 4);
-    if (!rc)
-        rc = pm_patches_make(&b->model->config, &image, &b->patches, err);
-    pm_image_free(&image);
-    int merge = b->model->config.vision.merge;
-    b->image_tokens = b->patches.rows * b->patches.columns / (merge * merge);
-    b->context = b->image_tokens + PROMPT_TOKENS;
-    return rc;
-}
-
 static int set_up(struct bench *b, uint32_t threads, struct pm_error *err)
 {
-    void *memory;
-    b->kernels = pm_kernels_get(NULL);
-    int rc = make_patches(b, err);
+    int merge = b->model->config.vision.merge;
+    int rc = pm_phases_patches(b->model, b->width_px, b->height_px, &b->patches, err);
+    b->image_tokens = b->patches / (merge * merge);
+    b->context = b->image_tokens + PROMPT_TOKENS;
     if (!rc)
         rc = pm_pool_new((int)threads, &b->pool, err);
     if (!rc)
-        rc = pm_alloc_array(MEMORY_BYTES, 1, &memory, err);
+        rc = pm_limits_new(b->pool, &b->limits, err);
+    if (!rc)
+        rc = pm_phases_new(b->model, b->pool, BATCH, b->context + STEPS, &b->phases, err);
     if (rc)
         return rc;
-    b->memory = memory;
-    memset(memory, 1, MEMORY_BYTES);
-    if (b->context + STEPS > b->model->config.text.max_positions)
-        return pm_fail(err, PM_ELIMIT,
-                       "the crop takes %d tokens, the model has %d positions: choose a smaller --crop",
-                       b->image_tokens, b->model->config.text.max_positions);
-    b->kv_pool = pm_kv_pool_new(b->model, SIZE_MAX);
-    for (int s = 0; s < BATCH && !rc; s++)
-        rc = pm_kv_reserve(b->kv_pool, &b->kv[s], b->context + STEPS, err);
-    b->rows = pm_xalloc(PREFILL_ROWS * sizeof *b->rows);
-    b->decoder = pm_decoder_new(b->model, b->kernels, b->pool, b->kv_pool, PREFILL_ROWS);
-    b->vision = pm_vision_new(b->model, b->kernels, b->pool);
-    if (!rc && (!b->decoder || !b->vision))
-        rc = pm_fail(err, PM_ENOMEM, "no memory for the working space of the model");
-    return rc;
+    b->work[VISION] = pm_work_vision(b->model, b->patches);
+    b->work[PREFILL] = pm_work_prefill(b->model, b->context);
+    b->work[ONE] = pm_work_step(b->model, 1, b->context + STEPS / 2);
+    b->work[EIGHT] = pm_work_step(b->model, BATCH, b->context + STEPS / 2);
+    return 0;
 }
 
 static void tear_down(struct bench *b)
 {
-    for (int s = 0; s < BATCH && b->kv_pool; s++)
-        pm_kv_release(b->kv_pool, &b->kv[s]);
-    pm_vision_free(&b->vision);
-    pm_decoder_free(&b->decoder);
-    pm_kv_pool_free(&b->kv_pool);
+    pm_phases_free(&b->phases);
+    pm_limits_free(&b->limits);
     pm_pool_free(&b->pool);
-    pm_patches_free(&b->patches);
     pm_vlm_model_close(&b->model);
-    free(b->rows);
-    free(b->memory);
 }
 
 /* ---- telling ---- */
 
-/* Bytes of weights that one pass of the decoder reads. */
-static uint64_t pass_bytes(const struct pm_vlm_model *model)
+static void tell_json(const struct bench *b, const char *name, uint32_t threads)
 {
-    static const char layers[] = "model.language_model.layers.";
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < pm_pack_count(model->pack); i++) {
-        const struct pm_tensor *t = &pm_pack_at(model->pack, i)->tensor;
-        bool is_layer = !strncmp(t->name, layers, sizeof layers - 1) &&
-                        strtol(t->name + sizeof layers - 1, NULL, 10) < model->config.text.layers;
-        if (is_layer || !strcmp(t->name, "lm_head.weight"))
-            bytes += t->bytes;
-    }
-    return bytes;
+    json_t *out = json_pack(
+        "{s:s, s:s, s:i, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}",
+        "name", name, "precision", pm_precision_name(b->model->precision), "threads", (int)threads, "kernels",
+        pm_kernels_get(NULL)->name, "crop_width_px", b->width_px, "crop_height_px", b->height_px,
+        "image_tokens", b->image_tokens, "vision_s", median(b->seconds[VISION]), "prefill_tokens_per_s",
+        b->context / median(b->seconds[PREFILL]), "decode_tokens_per_s", 1 / median(b->seconds[ONE]),
+        "decode_batch_tokens_per_s", BATCH / median(b->seconds[EIGHT]), "batch", BATCH, "gb_per_pass",
+        b->work[ONE].bytes / 1e9, "memory_gb_per_s", median(b->read_gb_s), "percent_of_limit", "vision",
+        median(b->share[VISION]), "prefill", median(b->share[PREFILL]), "decode", median(b->share[ONE]),
+        "decode_batch", median(b->share[EIGHT]));
+    char *text = json_dumps(out, JSON_INDENT(2));
+    printf("%s\n", text ? text : "null");
+    free(text);
+    json_decref(out);
 }
 
-static void tell(const struct bench *b, const char *name, uint32_t threads, bool is_json)
+static void tell(const struct bench *b, const char *name, uint32_t threads)
 {
-    const char *precision = pm_precision_name(b->model->precision);
-    double vision = median(b->vision_s), prefill = median(b->prefill_s), one = median(b->one_s),
-           batch = median(b->batch_s), gb = (double)pass_bytes(b->model) / 1e9,
-           read = MEMORY_BYTES / 1e9 / median(b->memory_s);
-    if (is_json) {
-        json_t *out =
-            json_pack("{s:s, s:s, s:i, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f}", "name", name,
-                      "precision", precision, "threads", (int)threads, "kernels", b->kernels->name,
-                      "crop_width_px", b->width_px, "crop_height_px", b->height_px, "image_tokens",
-                      b->image_tokens, "vision_s", vision, "prefill_tokens_per_s", b->context / prefill,
-                      "decode_tokens_per_s", 1 / one, "decode_batch_tokens_per_s", BATCH / batch, "batch",
-                      BATCH, "gb_per_pass", gb, "memory_gb_per_s", read);
-        char *text = json_dumps(out, JSON_INDENT(2));
-        printf("%s\n", text ? text : "null");
-        free(text);
-        json_decref(out);
-        return;
-    }
-    printf("%s: %s, %u threads, kernels %s\n", name, precision, threads, b->kernels->name);
-    printf("crop         %d x %d px: %d x %d patches, %d tokens\n", b->width_px, b->height_px,
-           b->patches.columns, b->patches.rows, b->image_tokens);
-    printf("vision       %.3f s, %.0f image tokens/s\n", vision, b->image_tokens / vision);
-    printf("prefill      %.3f s, %.0f tokens/s\n", prefill, b->context / prefill);
-    printf("decode       %.1f tokens/s: %.2f GB of weights a token, %.1f GB/s\n", 1 / one, gb, gb / one);
-    printf("decode of %d  %.1f tokens/s together\n", BATCH, BATCH / batch);
-    printf("memory       %.1f GB/s read by %u threads\n", read, threads);
+    double vision = median(b->seconds[VISION]), prefill = median(b->seconds[PREFILL]),
+           one = median(b->seconds[ONE]), eight = median(b->seconds[EIGHT]), gb = b->work[ONE].bytes / 1e9;
+    printf("%s: %s, %u threads, kernels %s\n", name, pm_precision_name(b->model->precision), threads,
+           pm_kernels_get(NULL)->name);
+    printf("crop         %d x %d px: %d patches, %d tokens\n", b->width_px, b->height_px, b->patches,
+           b->image_tokens);
+    printf("vision       %.3f s, %.0f image tokens/s: %.0f %% of what the processor allows\n", vision,
+           b->image_tokens / vision, median(b->share[VISION]));
+    printf("prefill      %.3f s, %.0f tokens/s: %.0f %%\n", prefill, b->context / prefill,
+           median(b->share[PREFILL]));
+    printf("decode       %.1f tokens/s: %.2f GB of weights and cache a token, %.1f GB/s: %.0f %% of what the "
+           "memory allows\n",
+           1 / one, gb, gb / one, median(b->share[ONE]));
+    printf("decode of %d  %.1f tokens/s together: %.0f %%\n", BATCH, BATCH / eight, median(b->share[EIGHT]));
+    printf("memory       %.1f GB/s read by %u threads\n", median(b->read_gb_s), threads);
 }
 
 /* ---- the command ---- */
@@ -308,8 +206,10 @@ static int bench_model(const struct pm_model_settings *s, const char *name, stru
         rc = set_up(b, threads, err);
     if (!rc)
         rc = run_rounds(b, err);
-    if (!rc)
-        tell(b, name, threads, s->is_json);
+    if (!rc && s->is_json)
+        tell_json(b, name, threads);
+    else if (!rc)
+        tell(b, name, threads);
     tear_down(b);
     free(b);
     pm_model_manifest_free(&m);
