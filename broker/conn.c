@@ -279,7 +279,7 @@ void pm_conn_flush(struct pm_broker *b, struct pm_conn *c)
         struct pm_header h = header_for(b, c, o->type);
         int rc = pm_message_send_encoded(b->sockets[c->socket], c->route, c->route_bytes, &h, o->record.data,
                                          o->record.size, o->payload.data, o->payload.size, NULL);
-        if (rc == PM_EAGAIN) {
+        if (rc == PM_EAGAIN || rc == PM_ENOMEM) {
             pm_count(b, PM_COUNT_sends_delayed);
             return;
         }

@@ -339,7 +339,9 @@ void pm_sched_lease_impossible(struct pm_sched *s, struct pm_now now, uint64_t t
     struct peer *p = pm_peer_find(s, l->peer);
     if (p && p->leased)
         p->leased--;
-    const struct failure f = {FAIL_INPUT, code, text, l->attempt, p};
+    bool may_pass =
+        code == PM_ENOMEM || code == PM_EIO || code == PM_ENOSPC; /* of the broker, not of the task */
+    const struct failure f = {may_pass ? FAIL_OTHER : FAIL_INPUT, code, text, l->attempt, p};
     pm_lease_end(s, l);
     pm_task_fail(s, now, &r, &f);
 }

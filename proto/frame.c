@@ -245,17 +245,26 @@ static int send_failed(int number, struct pm_error *err)
     return pm_fail(err, PM_EIO, "cannot send a message: %s", zmq_strerror(number));
 }
 
-/* libzmq decides about a multipart message at its first frame. When a DEALER's connection dies between two
+/* All frames get their memory before the first one leaves: a message that ends in the middle would swallow
+ * the next.
+ *
+ * libzmq decides about a multipart message at its first frame. When a DEALER's connection dies between two
  * frames it drops the message and expects the remaining frames, to drop them too: stopping early would glue
  * the next message to this one. So only a failure of the first frame ends the loop. */
 static int send_frames(void *socket, const struct pm_bytes *frames, size_t count, struct pm_error *err)
 {
+    zmq_msg_t parts[MAX_FRAMES];
+    size_t made = 0;
     int failed = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (; made < count && !zmq_msg_init_size(&parts[made], frames[made].size); made++)
+        if (frames[made].size)
+            memcpy(zmq_msg_data(&parts[made]), frames[made].data, frames[made].size);
+    bool has_memory = made == count;
+    for (size_t i = 0; i < count && has_memory; i++) {
         int flags = ZMQ_DONTWAIT | (i + 1 < count ? ZMQ_SNDMORE : 0);
         int rc;
         do
-            rc = zmq_send(socket, frames[i].data, frames[i].size, flags);
+            rc = zmq_msg_send(&parts[i], socket, flags);
         while (rc < 0 && errno == EINTR);
         if (rc < 0) {
             if (!failed)
@@ -264,6 +273,10 @@ static int send_frames(void *socket, const struct pm_bytes *frames, size_t count
                 break;
         }
     }
+    for (size_t i = 0; i < made; i++)
+        zmq_msg_close(&parts[i]); /* empty after it was sent */
+    if (!has_memory)
+        return pm_fail(err, PM_ENOMEM, "no memory for a message");
     return failed ? send_failed(failed, err) : 0;
 }
 

@@ -254,6 +254,10 @@ static void play(struct cut_disk *d, const struct disk_record *r, uint64_t pos, 
             change_entry(dir, name, NULL, pos);
         }
         break;
+    case DISK_LINK:
+        if (n && (dir = parent_of(d, path, name)) && !child(dir, name))
+            change_entry(dir, name, n, pos);
+        break;
     case DISK_UNLINK:
         if ((dir = parent_of(d, path, name)) && child(dir, name))
             change_entry(dir, name, NULL, pos);

@@ -21,6 +21,7 @@ enum disk_op {
     DISK_SYNC,     /* inode, covers */
     DISK_MKDIR,    /* path */
     DISK_RENAME,   /* path, second path */
+    DISK_LINK,     /* inode, path: one more name */
     DISK_UNLINK,   /* path; also of directories */
     DISK_SYNC_DIR, /* path, covers */
     DISK_WITNESS,  /* path, data: appended to a file that is on another disk and survives */

@@ -290,6 +290,14 @@ SHIM_SHOW int rename(const char *from, const char *to)
 {
     return renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
+SHIM_SHOW int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+    char full[SHIM_PATH];
+    struct stat st;
+    if (is_below(absolute(to_dir, to, full)) && !fstatat(from_dir, from, &st, 0))
+        put(DISK_LINK, st.st_ino, 0, 0, full, NULL, NULL, 0);
+    return (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
+}
 SHIM_SHOW int unlinkat(int dir, const char *path, int flags)
 {
     char full[SHIM_PATH];

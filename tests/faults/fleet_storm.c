@@ -248,8 +248,8 @@ static void strike(struct storm *s, size_t *turn)
 static int one_job(struct storm *s, const char *expected, const char *log)
 {
     char *out = pm_xprintf("%s/out-%d", s->work, s->jobs);
-    const char *argv[] = {s->pagemill, "submit",   s->document, "--wait", "-o",
-                          out,         "--socket", s->socket,   NULL};
+    const char *argv[] = {s->pagemill, "submit", s->document, "--again", "--wait",
+                          "-o",        out,      "--socket",  s->socket, NULL};
     pid_t pid = start(log, argv);
     int64_t end = pm_clock_us() + JOB_LIMIT_US;
     int status = 0, rc = 0;
