@@ -208,9 +208,8 @@ static void look_after_conns(struct pm_broker *b)
 
 static void expire(struct pm_broker *b)
 {
-    int64_t before = b->now.wall_us - b->config.result_ttl_us;
     for (int i = 0; i < EXPIRE_MOST && b->config.result_ttl_us; i++) {
-        uint64_t job = pm_sched_expired(b->sched, before);
+        uint64_t job = pm_sched_expired(b->sched, b->now, b->config.result_ttl_us);
         if (!job || pm_sched_forget(b->sched, job, NULL))
             return;
         pm_count(b, PM_COUNT_jobs_expired);

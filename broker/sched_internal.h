@@ -61,7 +61,7 @@ struct place {
 struct stub {
     uint8_t key[PM_STUB_KEY_BYTES]; /* hash of client and idempotency key; zero: none */
     uint64_t batch;                 /* hash; 0: none */
-    int64_t time_us;                /* queued and asleep: ready since; ended: the wall clock of its end */
+    int64_t time_us;                /* queued and asleep: ready since; ended: when, pm_steady_us */
     uint32_t client, region_queue, generation;
     uint8_t state, priority;  /* state 0: no job */
     uint8_t is_awake : 1;     /* there is a struct job */
@@ -85,6 +85,7 @@ struct job {
     double mark_parts[2];
     uint32_t pages_laid; /* in regions or done */
     bool is_open;
+    bool is_resting; /* in the list of those that may fall asleep */
     struct tries open, doc;
     struct page *pages;
     uint32_t page_count, pages_open;
@@ -197,7 +198,7 @@ struct keys { /* open addressing; the keys are in the stubs, a part of each is h
 };
 struct ids { /* first in, first out */
     uint32_t *ids;
-    size_t first, count, capacity;
+    size_t first, count, capacity, prune_at;
 };
 
 struct pm_sched {
@@ -211,7 +212,7 @@ struct pm_sched {
     struct keys keys;
     char *last_batch; /* jobs of one batch come one after the other */
     uint64_t last_batch_hash;
-    struct ids expiry;         /* ended jobs in the order of their end */
+    uint64_t expiry_at;        /* the look for jobs that ended long ago has come down to here */
     struct ids resting, young; /* ended or submitted jobs that are awake and may fall asleep */
     struct queue **queues;
     size_t queue_count, queue_capacity;
@@ -223,11 +224,13 @@ struct pm_sched {
     struct pm_map leases;    /* task -> struct lease */
     struct timers timers;    /* back-off of tasks */
     struct timers deadlines; /* of jobs: number << 32 | generation */
-    struct ids unsure;       /* jobs accepted for a reader that nobody has had yet */
+    size_t deadlines_prune_at;
+    struct ids unsure; /* jobs accepted for a reader that nobody has had yet */
     struct candidate *candidates;
     size_t candidate_capacity;
     int64_t adopt_until_us, now_us, wall_us, ticked_us;
-    int64_t due_us; /* no lease is overdue before */
+    int64_t due_us;        /* no lease is overdue before */
+    int64_t wall_start_us; /* pm_steady_us; 0: not yet */
     int64_t readers_until_us;
     bool is_draining, was_watching, is_disk_full;
     uint64_t sheet_bytes, reserved_bytes;
@@ -273,6 +276,11 @@ uint32_t pm_client_use(struct pm_sched *s, const char *name);
 void pm_client_drop(struct pm_sched *s, uint32_t client);
 const char *pm_client_name(const struct pm_sched *s, uint32_t client);
 void pm_ids_push(struct ids *q, uint64_t id);
+/* Drops what nobody wants any more, once there is twice as much as was left the last time. */
+void pm_ids_prune(const struct pm_sched *s, struct ids *q,
+                  bool (*is_wanted)(const struct pm_sched *, uint64_t));
+/* The wall clock as it was at the start, and what has passed since: setting the clock ends no results. */
+int64_t pm_steady_us(struct pm_sched *s, struct pm_now now);
 
 /* scheduler.c */
 struct page *pm_job_page(const struct job *j, uint32_t number);

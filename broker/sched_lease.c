@@ -381,6 +381,16 @@ void pm_sched_peer_end(struct pm_sched *s, struct pm_now now, uint32_t peer, enu
 
 /* ---- reconnects ---- */
 
+static bool may_hold(const struct peer *p, const struct ref *r)
+{
+    if (pm_kind_role(r->kind) != p->role)
+        return false;
+    for (uint32_t i = 0; i < p->queue_count; i++)
+        if (r->kind != PM_KIND_REGION || p->queues[i] == r->job->region_queue)
+            return true;
+    return false;
+}
+
 bool pm_sched_held(struct pm_sched *s, struct pm_now now, uint32_t peer, const struct pm_held *held)
 {
     s->now_us = now.us;
@@ -398,6 +408,8 @@ bool pm_sched_held(struct pm_sched *s, struct pm_now now, uint32_t peer, const s
     /* Nobody has it. An earlier broker's lease is good while the page is still of the same generation; one of
      * ours only when it was the last. */
     if (r.t->state != TASK_READY && r.t->state != TASK_WAIT)
+        return false;
+    if (!may_hold(p, &r)) /* numbers can be guessed: a worker must not make itself the one that assembles */
         return false;
     if (held->epoch > s->config.epoch || held->attempt >> 8 != r.generation ||
         (held->epoch == s->config.epoch && held->attempt != current_attempt(&r)))

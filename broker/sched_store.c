@@ -381,6 +381,38 @@ void pm_store_free(struct pm_sched *s)
     free(s->young.ids);
 }
 
+/* ---- results that are old ---- */
+
+#define EXPIRY_LOOK 4096u /* jobs, before the next call goes on */
+
+int64_t pm_steady_us(struct pm_sched *s, struct pm_now now)
+{
+    if (!s->wall_start_us)
+        s->wall_start_us = now.wall_us - now.us;
+    return s->wall_start_us + now.us;
+}
+
+/* No list: one that is in the order of ends is not any more when a job is begun again. */
+uint64_t pm_sched_expired(struct pm_sched *s, struct pm_now now, int64_t ttl_us)
+{
+    int64_t before = pm_steady_us(s, now) - ttl_us;
+    uint64_t begun = s->expiry_at;
+    bool has_turned = false;
+    for (unsigned i = 0; i < EXPIRY_LOOK; i++) {
+        uint64_t id = stub_below(s, s->expiry_at);
+        if (!id && has_turned)
+            return 0;
+        has_turned |= !id;
+        s->expiry_at = id ? id : s->next_job;
+        if (has_turned && id && id < begun)
+            return 0;
+        const struct stub *stub = id ? pm_stub_find(s, id) : NULL;
+        if (stub && stub->state > PM_JOB_RUNNING && stub->time_us <= before)
+            return id;
+    }
+    return 0;
+}
+
 /* ---- sleeping and waking ---- */
 
 void pm_ids_push(struct ids *q, uint64_t id)
@@ -392,6 +424,20 @@ void pm_ids_push(struct ids *q, uint64_t id)
     }
     PM_GROW(q->ids, q->count, q->capacity);
     q->ids[q->count++] = (uint32_t)id;
+}
+
+void pm_ids_prune(const struct pm_sched *s, struct ids *q,
+                  bool (*is_wanted)(const struct pm_sched *, uint64_t))
+{
+    size_t kept = 0;
+    if (q->count - q->first < q->prune_at)
+        return;
+    for (size_t i = q->first; i < q->count; i++)
+        if (is_wanted(s, q->ids[i]))
+            q->ids[kept++] = q->ids[i];
+    q->first = 0;
+    q->count = kept;
+    q->prune_at = kept * 2 + 4096;
 }
 
 bool pm_stub_may_sleep(const struct pm_sched *s)
@@ -406,12 +452,21 @@ static bool is_untouched(const struct job *j)
            !j->open.issue && !j->open.is_suspect && j->place[SLOT_LAYOUT].is_queued[0];
 }
 
+static bool is_resting(const struct pm_sched *s, uint64_t id)
+{
+    const struct job *j = pm_sched_find(s, id);
+    return j && j->is_resting;
+}
+
 void pm_sched_written(struct pm_sched *s)
 {
     if (!s->config.load)
         return;
+    pm_ids_prune(s, &s->resting, is_resting); /* jobs that were forgotten */
     while (s->jobs.count > s->config.awake_jobs && s->resting.first < s->resting.count) {
         struct job *j = pm_sched_find(s, s->resting.ids[s->resting.first++]);
+        if (j)
+            j->is_resting = false;
         if (j && j->state > PM_JOB_RUNNING)
             fall_asleep(s, j);
     }

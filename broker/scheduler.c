@@ -7,7 +7,8 @@
 
 #include "broker/sched_internal.h"
 
-#define QUEUES_MOST 64 /* readers that jobs name before any worker has come to say which there are */
+#define REMEMBERED_MOST ((uint64_t)8000000) /* jobs that ended, beside those that may wait */
+#define QUEUES_MOST     64 /* readers that jobs name before any worker has come to say which there are */
 
 struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
 {
@@ -74,7 +75,6 @@ void pm_sched_free(struct pm_sched **sched)
     free(s->timers.items);
     free(s->deadlines.items);
     free(s->candidates);
-    free(s->expiry.ids);
     free(s->unsure.ids);
     pm_actions_free(&s->actions);
     free(s);
@@ -201,7 +201,33 @@ int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct p
 static void finish_any(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,
                        const char *code, const char *text);
 
+static bool is_live(const struct pm_sched *s, uint64_t id)
+{
+    uint32_t state = pm_sched_state(s, id);
+    return state && state <= PM_JOB_RUNNING;
+}
+
 /* ---- deadlines ---- */
+
+static bool is_ahead(const struct pm_sched *s, uint64_t deadline)
+{
+    const struct stub *stub = pm_stub_find(s, deadline >> 32);
+    return stub && stub->state <= PM_JOB_RUNNING && stub->generation == (uint32_t)deadline;
+}
+
+/* Jobs end before their deadlines, which may lie years ahead. */
+static void prune_deadlines(struct pm_sched *s)
+{
+    struct timers kept = {0}, *all = &s->deadlines;
+    if (all->count < s->deadlines_prune_at)
+        return;
+    for (size_t i = 0; i < all->count; i++)
+        if (is_ahead(s, all->items[i].task))
+            pm_timer_add(&kept, all->items[i].when, all->items[i].task, 0);
+    free(all->items);
+    *all = kept;
+    s->deadlines_prune_at = kept.count * 2 + 4096;
+}
 
 /* Counted from when the job was accepted, or begun again. Afterwards by the monotonic clock: setting the
  * wall clock neither ends jobs nor keeps them. */
@@ -210,6 +236,7 @@ static void set_deadline(struct pm_sched *s, struct pm_now now, uint64_t id, uin
 {
     if (!seconds)
         return;
+    prune_deadlines(s);
     int64_t left = from_wall_us + (int64_t)seconds * 1000000 - now.wall_us;
     pm_timer_add(&s->deadlines, now.us + (left > 0 ? left : 0), id << 32 | pm_stub_find(s, id)->generation,
                  0);
@@ -219,8 +246,7 @@ static void end_late_jobs(struct pm_sched *s, struct pm_now now)
 {
     while (s->deadlines.count && s->deadlines.items[0].when <= now.us) {
         uint64_t task = pm_timer_pop(&s->deadlines), id = task >> 32;
-        const struct stub *stub = pm_stub_find(s, id);
-        if (!stub || stub->state > PM_JOB_RUNNING || stub->generation != (uint32_t)task)
+        if (!is_ahead(s, task))
             continue; /* it has ended, perhaps begun again */
         char text[80];
         struct pm_error err;
@@ -287,6 +313,14 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, c
         return pm_fail(err, PM_EBUSY,
                        "%llu jobs are waiting, which is the limit; try again when some are done",
                        (unsigned long long)live);
+    for (unsigned ended = PM_JOB_DONE; ended <= PM_JOB_CANCELLED; ended++)
+        live += s->stats.jobs[ended];
+    if (live >= s->config.max_jobs + REMEMBERED_MOST)
+        return pm_fail(
+            err, PM_EBUSY,
+            "%llu jobs are remembered, which is the limit; forget finished ones, or wait until they "
+            "expire",
+            (unsigned long long)live);
     if (s->next_job > PM_TASK_MAX_JOB)
         return pm_fail(err, PM_ELIMIT, "job numbers are used up; start with a fresh state directory");
     uint64_t id = s->next_job;
@@ -295,8 +329,10 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client, c
     j->created_wall_us = j->deadline_from_us = now.wall_us;
     pm_ids_push(&s->young, id);
     set_deadline(s, now, id, m->deadline_s, now.wall_us);
-    if (!s->queues[j->region_queue]->was_served)
+    if (!s->queues[j->region_queue]->was_served) {
+        pm_ids_prune(s, &s->unsure, is_live);
         pm_ids_push(&s->unsure, id);
+    }
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_PUT, j->id);
     op->client = j->client;
     op->submit = &j->submit; /* lives as long as the job: a forget in the same turn is refused */
@@ -394,12 +430,6 @@ void pm_page_stop(struct pm_sched *s, struct job *j, struct page *p, const char 
     }
 }
 
-static void remember_end(struct pm_sched *s, uint64_t job, int64_t wall_us)
-{
-    pm_stub_find(s, job)->time_us = wall_us;
-    pm_ids_push(&s->expiry, job);
-}
-
 static void set_error(struct job *j, const char *code, const char *text)
 {
     free(j->error_code);
@@ -424,8 +454,10 @@ void pm_job_finish(struct pm_sched *s, struct pm_now now, struct job *j, enum pm
     set_error(j, code, text);
     j->finished_wall_us = now.wall_us;
     j->stub->has_failures = j->pages_failed || j->regions_failed;
-    remember_end(s, j->id, now.wall_us);
-    pm_ids_push(&s->resting, j->id);
+    j->stub->time_us = pm_steady_us(s, now);
+    if (!j->is_resting)
+        pm_ids_push(&s->resting, j->id);
+    j->is_resting = true;
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_FINISH, j->id);
     op->state = state;
     op->code = pm_actions_text(&s->actions, code);
@@ -451,7 +483,7 @@ void pm_stub_finish(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_
 {
     pm_queue_unsleeper(s);
     pm_job_set_state(s, id, state);
-    remember_end(s, id, now.wall_us);
+    pm_stub_find(s, id)->time_us = pm_steady_us(s, now);
     struct pm_op *op = pm_actions_op(&s->actions, PM_OP_JOB_FINISH, id);
     op->state = state;
     op->code = pm_actions_text(&s->actions, code);
@@ -501,18 +533,6 @@ int pm_sched_forget(struct pm_sched *s, uint64_t id, struct pm_error *err)
             return pm_fail(err, PM_EBUSY, "job %llu ended just now; ask again", (unsigned long long)id);
     pm_actions_op(&s->actions, PM_OP_JOB_DROP, id);
     pm_job_forget(s, id);
-    return 0;
-}
-
-uint64_t pm_sched_expired(struct pm_sched *s, int64_t wall_us)
-{
-    for (; s->expiry.first < s->expiry.count; s->expiry.first++) {
-        uint64_t id = s->expiry.ids[s->expiry.first];
-        const struct stub *stub = pm_stub_find(s, id);
-        if (stub && stub->state > PM_JOB_RUNNING)
-            return stub->time_us <= wall_us ? id : 0;
-        /* forgotten, or running again */
-    }
     return 0;
 }
 
@@ -593,15 +613,18 @@ int pm_sched_restore(struct pm_sched *s, struct pm_now now, const struct pm_job_
     stub->generation = image->generation;
     bool has_ended = info->state > PM_JOB_RUNNING;
     stub->has_failures = has_ended && (info->pages_failed || info->regions_failed);
-    if (has_ended)
-        remember_end(s, image->job, info->finished_wall_us);
+    int64_t steady_us = pm_steady_us(s, now);
+    if (has_ended) /* an end that is still to come: the clock was wrong then */
+        stub->time_us = info->finished_wall_us < steady_us ? info->finished_wall_us : steady_us;
     else
         set_deadline(s, now, image->job, image->submit.deadline_s,
                      image->generation ? now.wall_us : info->created_wall_us);
     if (pm_stub_may_sleep(s) &&
         (has_ended || (info->state == PM_JOB_QUEUED && !image->is_open && !image->tries_count))) {
-        if (!has_ended)
+        if (!has_ended) {
+            stub->time_us = now.us;
             pm_queue_sleeper(s, image->job, stub);
+        }
         return 0;
     }
     struct job *j = pm_job_body(s, image->job, &image->submit);

@@ -126,8 +126,8 @@ const char *pm_sched_default_reader(const struct pm_sched *s);
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
-/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that
- * the next submit of the document is a new job. */
+/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that the
+ * next submit of the document is a new job. */
 #define PM_SCHED_OWN_KEY '='
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
 /* What a retry of a job would find. */
@@ -161,8 +161,8 @@ bool pm_sched_list(const struct pm_sched *s, uint64_t *cursor, const struct pm_s
                    struct pm_job_info *out);
 /* All that was decided so far is in the journal: jobs that need not be in memory may leave it. */
 void pm_sched_written(struct pm_sched *s);
-/* A finished job whose end lies before `wall_us`, oldest first; 0 when none. */
-uint64_t pm_sched_expired(struct pm_sched *s, int64_t wall_us);
+/* A job that ended `ttl_us` ago or before; the look goes round, a slice a call. 0: none in this slice. */
+uint64_t pm_sched_expired(struct pm_sched *s, struct pm_now now, int64_t ttl_us);
 /* A page whose crop sheet, or whose assembled blob, is gone is laid out again. */
 void pm_sched_page_lost(struct pm_sched *s, struct pm_now now, uint64_t job, uint32_t page);
 /* Visits every crop sheet that pages in flight refer to. */

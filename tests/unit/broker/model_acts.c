@@ -147,7 +147,10 @@ static bool make_answer(struct world *w, const struct fake *p, const struct pm_h
     fill_result(w, h, r);
     if (fate == POISON)
         return false;
-    if (fate == BAD_INPUT || (fate == HEAVY && p->held_count > 1)) {
+    if (fate == LOSING) {
+        r->error_code = "not-found";
+        r->error_text = "the crops are gone";
+    } else if (fate == BAD_INPUT || (fate == HEAVY && p->held_count > 1)) {
         r->error_code = fate == HEAVY ? "no-memory" : "format";
         r->error_text = "as its fate wants it";
         r->is_final_error = fate == BAD_INPUT && h->task % 2;
@@ -252,8 +255,7 @@ void model_present_old(struct world *w, struct fake *p)
     h = w->old[model_below(w, w->old_count)];
     if (model_one_in(w, 3) && other != p && other->held_count)
         h = other->held[model_below(w, other->held_count)];
-    if (pm_kind_role(pm_task_kind(h.task)) != roles[p - w->peers] ||
-        ref_is_current(&w->ref, p->id, h.task, h.epoch, h.attempt))
+    if (ref_is_current(&w->ref, p->id, h.task, h.epoch, h.attempt))
         return;
     bool is_kept = pm_sched_held(w->sched, w->now, p->id, &h);
     if (is_kept != ref_held(&w->ref, p->id, &h))

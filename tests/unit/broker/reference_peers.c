@@ -79,6 +79,8 @@ bool ref_held(struct reference *r, uint32_t peer, const struct pm_held *held)
         return false;
     if (held->epoch == r->epoch && held->attempt != t->last)
         return false;
+    if (pm_kind_role(at.kind) != ref_peer(r, peer)->role)
+        return false;
     take(r, &at, peer, held->epoch, held->attempt);
     r->adopted++;
     return true;

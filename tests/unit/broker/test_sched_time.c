@@ -234,6 +234,85 @@ static void deadlines_survive_restarts(void **state)
         }
 }
 
+static int wake_any(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
+{
+    (void)err;
+    *out = (struct pm_job_image){.job = job, .submit = *(const struct pm_msg_submit *)ctx};
+    return 0;
+}
+
+static void end_turn(struct bed *b)
+{
+    pm_sched_tick(b->s, b->now);
+    pm_actions_clear(pm_sched_actions(b->s));
+    pm_sched_written(b->s);
+}
+
+/* Results live as long as was said: whoever sets the clock does not end them, nor a job that ended again
+ * before the others. */
+static void results_expire_in_their_time(void **state)
+{
+    (void)state;
+    struct bed b;
+    struct pm_msg_submit m = submit_of(0, "fast");
+    bed_open(&b, (struct pm_sched_config){.load = wake_any, .load_ctx = &m});
+    uint64_t again = submit(&b, 0, "fast"), old = submit(&b, 0, "fast");
+    assert_int_equal(pm_sched_cancel(b.s, b.now, again, NULL), 0);
+    wait_s(&b, 10);
+    assert_int_equal(pm_sched_cancel(b.s, b.now, old, NULL), 0);
+    end_turn(&b);
+    wait_s(&b, 80);
+    const struct pm_job_image image = {.job = again, .submit = m};
+    assert_int_equal(pm_sched_retry(b.s, b.now, &image, NULL), 0);
+    assert_int_equal(pm_sched_cancel(b.s, b.now, again, NULL), 0);
+    end_turn(&b);
+    b.now.wall_us += 365 * 86400 * SECOND_US;
+    assert_int_equal(pm_sched_expired(b.s, b.now, 100 * SECOND_US), 0);
+    b.now.wall_us -= 2 * 365 * 86400 * SECOND_US;
+    wait_s(&b, 20);
+    assert_int_equal(pm_sched_expired(b.s, b.now, 100 * SECOND_US), old);
+    assert_int_equal(pm_sched_forget(b.s, old, NULL), 0);
+    assert_int_equal(pm_sched_expired(b.s, b.now, 100 * SECOND_US), 0);
+    wait_s(&b, 80);
+    assert_int_equal(pm_sched_expired(b.s, b.now, 100 * SECOND_US), again);
+    pm_sched_free(&b.s);
+}
+
+/* A broker that starts with jobs in its queue does not say that they have waited since the machine did. */
+static void waiting_begins_anew_after_a_restart(void **state)
+{
+    (void)state;
+    struct bed b;
+    struct pm_msg_submit m = submit_of(0, "fast");
+    bed_open(&b, (struct pm_sched_config){.load = wake_any, .load_ctx = &m});
+    b.now.us = 1000000 * SECOND_US;
+    struct pm_job_image image = {.job = 7, .submit = m};
+    image.info =
+        (struct pm_job_info){.client = "a", .state = PM_JOB_QUEUED, .error_code = "", .error_text = ""};
+    assert_int_equal(pm_sched_restore(b.s, b.now, &image, NULL), 0);
+    wait_s(&b, 3);
+    struct pm_sched_stats stats;
+    pm_sched_stats(b.s, b.now, &stats);
+    assert_int_equal(stats.kinds[0].oldest_us, 3 * SECOND_US);
+    pm_sched_free(&b.s);
+}
+
+/* A worker must not say that it holds what is not for workers, nor another reader's region: the numbers of
+ * tasks and attempts can be guessed. */
+static void roles_hold_what_is_theirs(void **state)
+{
+    (void)state;
+    for (int turn_of = 0; turn_of < 2; turn_of++) {
+        struct bed b;
+        bed_open(&b, (struct pm_sched_config){.epoch = 1});
+        uint64_t job = submit(&b, 0, "fast");
+        uint32_t peer = join(&b, turn_of ? PM_ROLE_LAYOUTD : PM_ROLE_WORKER, "fast", 4);
+        const struct pm_held held = {.task = pm_task_id(job, 0, PM_TASK_SLOT_PAGE), .attempt = 1, .epoch = 0};
+        assert_int_equal(pm_sched_held(b.s, b.now, peer, &held), turn_of);
+        pm_sched_free(&b.s);
+    }
+}
+
 /* A job that is begun again has its time again; the deadline of its first life is none of its second. */
 static void retries_have_their_time_again(void **state)
 {
@@ -399,6 +478,9 @@ int main(void)
         cmocka_unit_test(jobs_end_at_their_deadline),
         cmocka_unit_test(deadlines_do_not_follow_the_wall_clock),
         cmocka_unit_test(deadlines_survive_restarts),
+        cmocka_unit_test(results_expire_in_their_time),
+        cmocka_unit_test(waiting_begins_anew_after_a_restart),
+        cmocka_unit_test(roles_hold_what_is_theirs),
         cmocka_unit_test(retries_have_their_time_again),
         cmocka_unit_test(regions_end_at_their_timeout),
         cmocka_unit_test(unknown_readers_fail_after_a_while),
