@@ -21,6 +21,7 @@ struct bench {
     bool is_bf16;
     int64_t (*clock_us)(void); /* one thread: its CPU time, so that other work on the machine counts less */
     uint8_t *cold;             /* more than the caches hold: weights, keys and values of a decode step */
+    int next_cold;
     double peak[ROUNDS_MAX], bandwidth[ROUNDS_MAX], thread_figure[64];
 };
 
@@ -84,8 +85,9 @@ static void measure_machine(struct bench *b, int round)
 struct work {
     const char *name;
     enum { PRODUCT, ATTENTION, DECODE } kind;
-    int rows, n, k; /* PRODUCT; ATTENTION, DECODE: rows (queries), n keys */
-    bool is_streaming;
+    int rows, n, k;    /* PRODUCT; ATTENTION, DECODE: rows (queries), n keys */
+    bool is_streaming; /* told as bytes read a second */
+    bool is_cold;      /* PRODUCT: weights come from memory, as in a pass through all layers */
     double seconds[ROUNDS_MAX];
 };
 
@@ -128,14 +130,15 @@ static double run_product(struct bench *b, const struct work *w)
     float *out = pm_xalloc((size_t)w->rows * (size_t)w->n * sizeof *out);
     fill(x, (size_t)w->rows * (size_t)w->k, b->is_bf16);
     /* Few rows: through all of the cold memory, as a step passes through all layers. */
-    int repeats = w->is_streaming ? (int)(COLD_BYTES / bytes) : 2;
-    if (!w->is_streaming)
+    bool is_cold = w->is_streaming || w->is_cold;
+    int most = (int)(COLD_BYTES / bytes), repeats = w->is_streaming ? most : 2;
+    if (!is_cold)
         pm_linear_run(&linear, b->kernels, b->pool, x, (size_t)w->k, w->rows, out, (size_t)w->n,
                       PM_LINEAR_STORE);
     int64_t start = b->clock_us();
     for (int i = 0; i < repeats; i++) {
-        if (w->is_streaming)
-            linear.panels = b->cold + bytes * (size_t)i;
+        if (is_cold)
+            linear.panels = b->cold + bytes * (size_t)(w->is_streaming ? i : b->next_cold++ % most);
         pm_linear_run(&linear, b->kernels, b->pool, x, (size_t)w->k, w->rows, out, (size_t)w->n,
                       PM_LINEAR_STORE);
     }
@@ -267,6 +270,9 @@ int main(int argc, char **argv)
         {.name = "product 1024 x 1024 x 4096", .rows = 1024, .n = 1024, .k = 4096},
         {.name = "product 512 x 4608 x 1536", .rows = 512, .n = 4608, .k = 1536},
         {.name = "product 16 x 4608 x 1536", .rows = 16, .n = 4608, .k = 1536},
+        {.name = "256 x 8192 x 1024, from memory", .rows = 256, .n = 8192, .k = 1024, .is_cold = true},
+        {.name = "256 x 1024 x 4096, from memory", .rows = 256, .n = 1024, .k = 4096, .is_cold = true},
+        {.name = "256 x 1536 x 4608, from memory", .rows = 256, .n = 1536, .k = 4608, .is_cold = true},
         {.name = "attention 4096 x 4096 x 64", .kind = ATTENTION, .rows = 4096, .n = 4096},
         {.name = "attention 1024 x 1024 x 64", .kind = ATTENTION, .rows = 1024, .n = 1024},
         {.name = "1 row, 4608 x 1536", .rows = 1, .n = 4608, .k = 1536, .is_streaming = true},

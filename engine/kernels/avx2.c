@@ -29,6 +29,11 @@ PM_INLINE __m256 v_scale2(__m256 v, __m256 n)
     return _mm256_mul_ps(v, _mm256_castsi256_ps(bits));
 }
 
+PM_INLINE __m256 v_low2(__m256 v)
+{
+    return _mm256_max_ps(v, _mm256_set1_ps(-127.0f));
+}
+
 PM_INLINE float v_hmax(__m256 v)
 {
     __m128 a = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -74,12 +79,15 @@ PM_INLINE float v_hsum(__m256 v)
 #define V_STORE_N(p, v, n) _mm256_maskstore_ps(p, first8(n), v)
 #define V_ROUND(v)         _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define V_SCALE2(v, n)     v_scale2(v, n)
-#define V_MASK             __m256
-#define V_GT(a, b)         _mm256_cmp_ps(a, b, _CMP_GT_OQ)
-#define V_BITS(m)          ((unsigned)_mm256_movemask_ps(m))
-#define V_BLEND(m, s, c)   _mm256_blendv_ps(c, s, m)
-#define V_HMAX(v)          v_hmax(v)
-#define V_HSUM(v)          v_hsum(v)
+/* The parts of an exponential of two (lm_math.h): x below -127 counts as -127, which makes 0. */
+#define V_SPLIT2(x)          _mm256_sub_ps(v_low2(x), _mm256_floor_ps(v_low2(x)))
+#define V_SCALE2_FLOOR(v, x) v_scale2(v, _mm256_floor_ps(v_low2(x)))
+#define V_MASK               __m256
+#define V_GT(a, b)           _mm256_cmp_ps(a, b, _CMP_GT_OQ)
+#define V_BITS(m)            ((unsigned)_mm256_movemask_ps(m))
+#define V_BLEND(m, s, c)     _mm256_blendv_ps(c, s, m)
+#define V_HMAX(v)            v_hmax(v)
+#define V_HSUM(v)            v_hsum(v)
 #define V_BYTES(p)                                                                                           \
     _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define V_FIRST(v) _mm256_cvtss_f32(v)

@@ -219,15 +219,27 @@ PM_INLINE float LM(soften)(float *scores, ACT *probabilities, int valid, int cou
     }
     float best = V_HMAX(V_MAX(high, high2)), before = *top;
     best = best > before ? best : before;
-    VF base = V_SET1(best), factor = V_SET1(to_log2), total = V_SET1(0.0f);
+    VF factor = V_SET1(to_log2), total = V_SET1(0.0f);
+#if ACT_IS_BF16
+    /* 2^(score factor - base): base is rounded, but the same in all that it divides. */
+    VF base = V_MUL(V_SET1(-best), factor);
     for (int j = 0; j < end; j += 2 * VL) {
-        VF a = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j), base), factor), !ACT_IS_BF16);
-        VF b = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j + VL), base), factor), !ACT_IS_BF16);
+        VF a = lm_exp2_short(V_FMA(V_LOAD(scores + j), factor, base));
+        VF b = lm_exp2_short(V_FMA(V_LOAD(scores + j + VL), factor, base));
         total = P_PROBABILITIES(probabilities + j, a, b, total);
     }
+    float rescale = V_FIRST(lm_exp2(V_ADD(V_MUL(V_SET1(before), factor), base)));
+#else
+    VF base = V_SET1(best);
+    for (int j = 0; j < end; j += 2 * VL) {
+        VF a = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j), base), factor));
+        VF b = lm_exp2(V_MUL(V_SUB(V_LOAD(scores + j + VL), base), factor));
+        total = P_PROBABILITIES(probabilities + j, a, b, total);
+    }
+    float rescale = V_FIRST(lm_exp2(V_MUL(V_SUB(V_SET1(before), base), factor)));
+#endif
     if (end < count)
         memset(probabilities + end, 0, (size_t)(count - end) * sizeof *probabilities);
-    float rescale = V_FIRST(lm_exp2(V_MUL(V_SUB(V_SET1(before), base), factor), true));
     *top = best;
     *sum = *sum * rescale + V_HSUM(total);
     return rescale;

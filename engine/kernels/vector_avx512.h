@@ -40,12 +40,15 @@ PM_INLINE __m512 v_lane_numbers(void)
 #define V_STORE_N(p, v, n) _mm512_mask_storeu_ps(p, first16(n), v)
 #define V_ROUND(v)         _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define V_SCALE2(v, n)     _mm512_scalef_ps(v, n)
-#define V_MASK             __mmask16
-#define V_GT(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
-#define V_BITS(m)          ((unsigned)(m))
-#define V_BLEND(m, s, c)   _mm512_mask_blend_ps(m, c, s)
-#define V_HMAX(v)          _mm512_reduce_max_ps(v)
-#define V_HSUM(v)          _mm512_reduce_add_ps(v)
+/* x - floor(x) (0 for minus infinity), and v 2^floor(x) */
+#define V_SPLIT2(x)          _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)
+#define V_SCALE2_FLOOR(v, x) _mm512_scalef_ps(v, x)
+#define V_MASK               __mmask16
+#define V_GT(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
+#define V_BITS(m)            ((unsigned)(m))
+#define V_BLEND(m, s, c)     _mm512_mask_blend_ps(m, c, s)
+#define V_HMAX(v)            _mm512_reduce_max_ps(v)
+#define V_HSUM(v)            _mm512_reduce_add_ps(v)
 #define V_BYTES(p)                                                                                           \
     _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
 

@@ -34,6 +34,8 @@ struct pm_vision {
     struct pm_pool *pool;
     pm_probe probe;
     void *probe_ctx;
+    int64_t (*clock)(void);
+    int64_t spent[PM_VISION_PHASES];
     size_t act_bytes;
     int slice_rows; /* most rows of a slice, a multiple of merge^2 */
     /* Where the work stands */
@@ -137,6 +139,27 @@ void pm_vision_set_probe(struct pm_vision *v, pm_probe probe, void *ctx)
 {
     v->probe = probe;
     v->probe_ctx = ctx;
+}
+
+void pm_vision_set_clock(struct pm_vision *v, int64_t (*clock)(void))
+{
+    v->clock = clock;
+    memset(v->spent, 0, sizeof v->spent);
+}
+
+const int64_t *pm_vision_spent(const struct pm_vision *v)
+{
+    return v->spent;
+}
+
+/* Jobs of one phase on all threads. */
+static void run_phase(struct pm_vision *v, enum pm_vision_phase phase, void (*fn)(void *, int, int),
+                      void *arg, int jobs)
+{
+    int64_t start = v->clock ? v->clock() : 0;
+    pm_pool_run(v->pool, fn, arg, jobs);
+    if (v->clock)
+        v->spent[phase] += v->clock() - start;
 }
 
 /* Sizes of the parts of a picture's memory. longer_side bounds the table of angles. */
@@ -296,13 +319,17 @@ static void do_rows(void *arg, int job, int thread)
 
 static void run_rows(struct slice s)
 {
-    pm_pool_run(s.v->pool, do_rows, &s, (s.count + ROWS_PER_JOB - 1) / ROWS_PER_JOB);
+    run_phase(s.v, s.kind == WORK_GATE ? PM_VISION_GATES : PM_VISION_NORMS, do_rows, &s,
+              (s.count + ROWS_PER_JOB - 1) / ROWS_PER_JOB);
 }
 
 static void run_linear(struct pm_vision *v, const struct pm_linear *linear, const void *x, size_t x_stride,
                        int rows, float *out, size_t out_stride, enum pm_linear_mode mode)
 {
+    int64_t start = v->clock ? v->clock() : 0;
     pm_linear_run(linear, v->kernels, v->pool, x, x_stride, rows, out, out_stride, mode);
+    if (v->clock)
+        v->spent[PM_VISION_LINEARS] += v->clock() - start;
 }
 
 /* ---- queries, keys, values ---- */
@@ -382,8 +409,8 @@ static void run_keys(struct slice s)
     s.n = c->hidden;
     run_rows(s);
     run_linear(v, &layer->qkv, v->act, v->act_stride, s.count, v->wide, v->wide_stride, PM_LINEAR_STORE);
-    pm_pool_run(v->pool, do_turn, &s, (s.count + ROWS_PER_JOB - 1) / ROWS_PER_JOB);
-    pm_pool_run(v->pool, do_put, &s, c->heads);
+    run_phase(v, PM_VISION_TURN, do_turn, &s, (s.count + ROWS_PER_JOB - 1) / ROWS_PER_JOB);
+    run_phase(v, PM_VISION_PUT, do_put, &s, c->heads);
 }
 
 /* ---- attention and MLP ---- */
@@ -418,7 +445,7 @@ static void run_block_rows(struct slice s)
     const struct pm_vision_layer *layer = &v->model->vision.layers[v->block];
     float *stream = v->stream + (size_t)s.first * (size_t)c->hidden;
     int tiles = (s.count + TILE_ROWS - 1) / TILE_ROWS;
-    pm_pool_run(v->pool, do_attend, &s, tiles * c->heads);
+    run_phase(v, PM_VISION_ATTENTION, do_attend, &s, tiles * c->heads);
     run_linear(v, &layer->proj, v->act, v->act_stride, s.count, stream, (size_t)c->hidden, PM_LINEAR_ADD);
     s.kind = WORK_NORM;
     s.weight = layer->norm2;

@@ -30,6 +30,20 @@ int pm_vision_begin(struct pm_vision *vision, const struct pm_patches *patches, 
 /* Does one slice of the work (a part of one block, about max_macs multiply-adds) so that a caller can look at
  * cancels between slices; true when the picture is finished. The slicing never changes the result. */
 bool pm_vision_step(struct pm_vision *vision, int64_t max_macs);
+/* Where the tower's time goes, for benches: with a clock, each phase adds up what it took, in the clock's
+ * unit, since the clock was set. NULL: off. */
+enum pm_vision_phase {
+    PM_VISION_LINEARS,
+    PM_VISION_ATTENTION,
+    PM_VISION_NORMS,
+    PM_VISION_GATES,
+    PM_VISION_TURN, /* norm and rotation of queries and keys */
+    PM_VISION_PUT,  /* keys and values into their blocks */
+    PM_VISION_PHASES
+};
+void pm_vision_set_clock(struct pm_vision *vision, int64_t (*clock)(void));
+const int64_t *pm_vision_spent(const struct pm_vision *vision); /* [PM_VISION_PHASES] */
+
 /* Image tokens of the finished picture: [rows * columns / merge^2, out_hidden] f32, valid until the next
  * begin. */
 const float *pm_vision_tokens(const struct pm_vision *vision, int *count_out);
