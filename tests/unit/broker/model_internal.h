@@ -43,7 +43,7 @@ struct world {
     struct model_figures figures;
 };
 
-enum fate { GOOD, BAD_INPUT, POISON, HEAVY, STUBBORN };
+enum fate { GOOD, BAD_INPUT, POISON, HEAVY, STUBBORN, LOSING /* the crops of its page vanish */ };
 enum crash { BETWEEN_TURNS, BEFORE_COMMIT, AFTER_COMMIT };
 uint32_t model_below(struct world *w, uint32_t n);
 void model_decide(struct world *w);
