@@ -51,6 +51,8 @@ void model_tell(const struct world *w, const char *format, ...)
 enum fate model_fate_of(uint64_t task, uint32_t attempt)
 {
     uint64_t h = mix(task * 31 + (attempt >> 8));
+    if (pm_task_kind(task) == PM_KIND_REGION && mix(task >> 15) % 37 == 4)
+        return LOSING;
     return h % 61 == 7   ? BAD_INPUT
            : h % 53 == 5 ? POISON
            : h % 47 == 3 ? HEAVY
