@@ -23,13 +23,19 @@ const char *pm_generate_phase_name(enum pm_generate_phase phase)
 
 /* ---- life ---- */
 
+static enum pm_kv_format cache_format(const struct pm_generate_config *config)
+{
+    return config->kv_int8 ? PM_KV_INT8 : PM_KV_MODEL;
+}
+
 static size_t cache_bytes(const struct pm_generate_config *config)
 {
     int positions = config->model->config.text.max_positions;
     int tokens = positions < DEFAULT_TOKENS ? positions : DEFAULT_TOKENS;
     size_t pages = (size_t)((tokens + PM_KV_PAGE_TOKENS - 1) / PM_KV_PAGE_TOKENS);
     return config->kv_bytes ? config->kv_bytes
-                            : pages * (size_t)config->max_running * pm_kv_page_bytes(config->model);
+                            : pages * (size_t)config->max_running *
+                                  pm_kv_format_page_bytes(config->model, cache_format(config));
 }
 
 /* Multiply-adds of one row through the layers, without attention's part that grows. */
@@ -54,10 +60,10 @@ static int make_parts(struct pm_generate *g, struct pm_error *err)
     int rc = pm_pool_new(c->threads, &g->pool, err);
     if (rc)
         return rc;
-    g->kv_pool = pm_kv_pool_new(c->model, cache_bytes(c));
+    g->kv_pool = pm_kv_pool_new_format(c->model, cache_format(c), cache_bytes(c));
     if (!g->kv_pool || pm_kv_pool_pages(g->kv_pool) < 1)
         return pm_fail(err, PM_EINVAL, "the cache of %zu bytes does not hold one page of %zu bytes",
-                       cache_bytes(c), pm_kv_page_bytes(c->model));
+                       cache_bytes(c), pm_kv_pool_page_bytes(g->kv_pool));
     g->vision = pm_vision_new(c->model, c->kernels, g->pool);
     g->decoder = pm_decoder_new(c->model, c->kernels, g->pool, g->kv_pool, g->max_rows);
     if (c->model->mtp)
@@ -75,6 +81,11 @@ int pm_generate_new(const struct pm_generate_config *config, struct pm_generate 
         return pm_fail(err, PM_EINVAL,
                        "a generator wants at least 1 thread, 1 to %d sequences and at most %d prefill rows",
                        RUNNING_MAX, PREFILL_ROWS_MAX);
+    if (config->kv_int8 && !pm_precision_is_bf16(config->model->precision))
+        return pm_fail(
+            err, PM_EUNSUPPORTED,
+            "keys and values of 8 bits need a model in bf16, int8 or int4: this one is packed in f32, "
+            "the reference; leave out --kv int8, or pack the model in another precision");
     struct pm_generate *g = pm_xalloc(sizeof *g);
     g->config = *config;
     if (!g->config.slice_macs)

@@ -53,6 +53,26 @@ static int keep_hidden(struct pm_generate *g, struct pm_gen_seq *s, struct pm_er
     return 0;
 }
 
+int pm_gen_drafts_take_over(struct pm_generate *g, const struct pm_gen_seq *from, struct pm_gen_seq *s,
+                            int slots)
+{
+    size_t hidden = (size_t)g->model->text.hidden;
+    int filled = from->filled < slots ? from->filled : slots, waiting = slots - filled;
+    if (waiting > s->waiting_capacity) {
+        void *memory;
+        int rc = pm_alloc_array((size_t)waiting, hidden * sizeof(float), &memory, NULL);
+        if (rc)
+            return rc;
+        free(s->waiting);
+        s->waiting = memory;
+        s->waiting_capacity = waiting;
+    }
+    s->filled = filled;
+    if (waiting)
+        memcpy(s->waiting, from->waiting, (size_t)waiting * hidden * sizeof(float));
+    return 0;
+}
+
 /* Puts waiting slots behind g->mtp_rows[at], as many as there is room for; the last one that is computed asks
  * for logits when the sequence wants a draft. */
 static int put_waiting(struct pm_generate *g, struct pm_gen_seq *s, int at)

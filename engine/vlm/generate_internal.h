@@ -113,6 +113,9 @@ int64_t pm_gen_seq_spend(struct pm_gen_seq *seq, enum pm_generate_phase phase, i
 /* Drafts for the next pass, of all sequences that had rows in this one. pass_us, rows: what this pass took.
  */
 int pm_gen_drafts_run(struct pm_generate *g, int64_t pass_us, int rows, struct pm_error *err);
+/* seq takes the first slots of from's cache over: what of them waits for the extra layer comes along. */
+int pm_gen_drafts_take_over(struct pm_generate *g, const struct pm_gen_seq *from, struct pm_gen_seq *seq,
+                            int slots);
 /* The sequence's cache is gone. */
 void pm_gen_drafts_forget(struct pm_gen_seq *seq);
 

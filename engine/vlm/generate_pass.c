@@ -11,6 +11,7 @@
 #include "engine/vlm/generate_internal.h"
 
 #define LEAST_PREFILL 8
+#define LEAST_SHARED  4                       /* slots: copying a page takes about as long as one slot */
 #define START_ROOM    (PM_KV_PAGE_TOKENS / 2) /* tokens beyond its ids that a sequence wants to start with */
 
 static bool is_ready(const struct pm_gen_seq *s)
@@ -59,6 +60,51 @@ static bool make_room(struct pm_generate *g, int index, int tokens, struct pm_er
         if (!pause_youngest(g, index))
             return false;
     return true;
+}
+
+/* ---- what begins alike ---- */
+
+/* Slots at the beginning that are the same in both: the same ids before any picture. */
+static int common_slots(const struct pm_gen_seq *a, const struct pm_gen_seq *b)
+{
+    int n = 0, most = a->count < b->count ? a->count : b->count;
+    if (a->image_count && a->images[0].first < most)
+        most = a->images[0].first;
+    if (b->image_count && b->images[0].first < most)
+        most = b->images[0].first;
+    while (n < most && a->ids[n] == b->ids[n])
+        n++;
+    return n;
+}
+
+/* A sequence that begins as another one that is further on takes over what that one has computed; the last
+ * common slot is computed anew, since the extra layer has met another token behind it. */
+static void take_over(struct pm_generate *g, struct pm_gen_seq *s)
+{
+    const struct pm_gen_seq *from = NULL;
+    int most = LEAST_SHARED - 1;
+    for (int i = 0; i < g->count; i++) {
+        const struct pm_gen_seq *other = g->seqs[i];
+        if (other == s || !other->kv.page_count)
+            continue;
+        int n = common_slots(other, s) - 1;
+        n = n < other->computed ? n : other->computed;
+        n = n < s->count - 1 ? n : s->count - 1;
+        /* The extra layer of one that wants drafts goes on from the other one's, too. */
+        n = !s->drafts || other->filled >= n || other->drafts ? n : other->filled;
+        if (n > most) {
+            most = n;
+            from = other;
+        }
+    }
+    if (!from || pm_kv_share(g->kv_pool, &from->kv, &s->kv, most, NULL))
+        return;
+    if (s->drafts && pm_gen_drafts_take_over(g, from, s, most)) {
+        pm_kv_release(g->kv_pool, &s->kv);
+        return;
+    }
+    s->computed = most;
+    g->counters.shared_slots += (uint64_t)most;
 }
 
 /* ---- rows ---- */
@@ -125,6 +171,10 @@ static int plan(struct pm_generate *g, struct pm_error *why)
             continue;
         if (!s->kv.page_count && !(may_start = may_start && can_start(g, s)))
             continue; /* none overtakes: a long prompt must get its turn */
+        if (!s->kv.page_count) {
+            take_over(g, s);
+            need = s->count - s->computed;
+        }
         bool is_prefill = need > 1;
         int take = !is_prefill ? 1 : need < prefill ? need : prefill;
         int drafts = is_prefill ? 0 : usable_drafts(s);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/kernels/kv8.h"
 
 enum {
     ROWS_PER_JOB = 16, /* of norms and gates */
@@ -22,6 +23,7 @@ struct pm_pass {
     const struct pm_vlm_model *model;
     const struct pm_kernels *kernels;
     const struct pm_lm_kernels *lm;
+    const struct pm_kv8_kernels *kv8; /* NULL: the cache holds what attention reads */
     struct pm_pool *pool;
     struct pm_kv_pool *kv_pool;
     int max_rows, count;
@@ -47,6 +49,8 @@ struct pm_pass {
     float *hidden;       /* [max_rows, hidden] */
     const void **blocks; /* [threads, 2 * block_capacity] */
     int block_capacity;
+    uint8_t *expanded; /* kv8: [threads, block_capacity], a key and a value block each */
+    size_t expanded_key_bytes, expanded_bytes;
     float *logits; /* [logit_capacity, vocab] */
     int logit_capacity;
 };
@@ -125,6 +129,11 @@ struct pm_pass *pm_pass_new(const struct pm_vlm_model *model, const struct pm_ke
     p->lm = pm_precision_is_bf16(model->precision) ? kernels->bf16 : kernels->f32;
     p->pool = pool;
     p->kv_pool = kv_pool;
+    if (pm_kv_pool_format(kv_pool) == PM_KV_INT8) {
+        p->kv8 = pm_kv8_get(kernels);
+        p->expanded_key_bytes = pm_key_block_bytes(c->head_dim, true);
+        p->expanded_bytes = p->expanded_key_bytes + pm_value_block_bytes(c->head_dim, true);
+    }
     p->max_rows = max_rows;
     p->group = c->heads / c->kv_heads;
     p->pairs = c->rotary_dim / 2;
@@ -147,7 +156,7 @@ void pm_pass_free(struct pm_pass **pass)
         return;
     void *owned[] = {p->segments, p->tiles,  p->slots,  p->limits, p->logit_rows, p->cosines,
                      p->sines,    p->stream, p->act,    p->wide,   p->branch,     p->query,
-                     p->attended, p->hidden, p->blocks, p->logits};
+                     p->attended, p->hidden, p->blocks, p->logits, p->expanded};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(p);
@@ -216,6 +225,16 @@ static int grow_blocks(struct pm_pass *p, int blocks, struct pm_error *err)
         return rc;
     free(p->blocks);
     p->blocks = memory;
+    p->block_capacity = 0;
+    if (p->kv8) {
+        free(p->expanded);
+        p->expanded = NULL;
+        rc = pm_alloc_array((size_t)pm_pool_threads(p->pool) * (size_t)capacity, p->expanded_bytes, &memory,
+                            err);
+        if (rc)
+            return rc;
+        p->expanded = memory;
+    }
     p->block_capacity = capacity;
     return 0;
 }
@@ -331,6 +350,11 @@ static void put_span(struct pm_pass *p, const struct span *s, int layer, int kv_
         int slot = p->slots[s->first] + done, page = slot / PM_KV_PAGE_TOKENS, at = slot % PM_KV_PAGE_TOKENS;
         count = PM_KV_PAGE_TOKENS - at < s->count - done ? PM_KV_PAGE_TOKENS - at : s->count - done;
         size_t offset = (size_t)done * p->wide_stride;
+        if (p->kv8) {
+            p->kv8->put(keys + offset, values + offset, p->wide_stride, count, dim, at,
+                        pm_kv_keys(p->kv_pool, s->kv, page, layer, kv_head));
+            continue;
+        }
         p->lm->put_keys(keys + offset, p->wide_stride, count, dim, at,
                         pm_kv_keys(p->kv_pool, s->kv, page, layer, kv_head));
         p->lm->put_values(values + offset, p->wide_stride, count, dim, at,
@@ -379,6 +403,14 @@ static void do_attend(void *arg, int job, int thread)
     for (int i = 0; i < blocks; i++) {
         keys[i] = pm_kv_keys(p->kv_pool, t->kv, i, w->layer, kv_head);
         values[i] = pm_kv_values(p->kv_pool, t->kv, i, w->layer, kv_head);
+        if (p->kv8) {
+            size_t at = (size_t)thread * (size_t)p->block_capacity + (size_t)i;
+            uint8_t *room = p->expanded + at * p->expanded_bytes;
+            p->kv8->expand(keys[i], c->head_dim, (uint16_t *)(void *)room,
+                           (uint16_t *)(void *)(room + p->expanded_key_bytes));
+            keys[i] = room;
+            values[i] = room + p->expanded_key_bytes;
+        }
     }
     size_t row_bytes = (size_t)group * (size_t)c->head_dim * p->act_bytes;
     uint8_t *out = p->attended + (size_t)thread * (size_t)p->tile_rows * row_bytes;

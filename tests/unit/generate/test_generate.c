@@ -181,6 +181,7 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                         .prefill_rows = prefill_rows,
                                         .kv_bytes = kv_bytes,
                                         .slice_macs = 3000000,
+                                        .kv_int8 = further.kv_int8,
                                         .drafts_when_paying = further.drafts_when_paying,
                                         .draft_hook = further.draft_hook,
                                         .draft_hook_ctx = further.draft_hook_ctx};
@@ -238,6 +239,23 @@ static struct pm_generate_counters run_batch(struct pm_generate *g, struct regio
         step(g, all);
     }
     return pm_generate_counters(g);
+}
+
+/* A request of text only, in which no token ends the text. */
+static void admit_long(struct pm_generate *g, uint64_t id, const int32_t *ids, int id_count, int max_tokens,
+                       int drafts, const struct pm_grammar *grammar)
+{
+    struct pm_error err;
+    struct pm_generate_request request = {.id = id,
+                                          .ids = ids,
+                                          .id_count = id_count,
+                                          .max_tokens = max_tokens,
+                                          .sampling = pm_sampling_default(),
+                                          .grammar = grammar,
+                                          .drafts = drafts,
+                                          .ignores_eos = true};
+    if (pm_generate_admit(g, &request, &err))
+        fail_msg("%s", err.text);
 }
 
 static void expect_same(const struct region *want, const struct region *got)
@@ -312,6 +330,71 @@ static void test_company_bf16(void **state)
 {
     (void)state;
     check_company(PM_PRECISION_BF16);
+}
+
+/* The cache in 8 bits: company changes nothing there either. */
+static void test_company_kv_int8(void **state)
+{
+    (void)state;
+    further.kv_int8 = true;
+    check_company(PM_PRECISION_BF16);
+    further.kv_int8 = false;
+    struct pm_generate *g;
+    struct pm_error err;
+    pm_tiny_open(&tiny, PM_PRECISION_F32);
+    struct pm_generate_config config = {.model = tiny.model,
+                                        .kernels = pm_kernels_get(NULL),
+                                        .threads = 1,
+                                        .max_running = 1,
+                                        .kv_int8 = true};
+    assert_int_equal(pm_generate_new(&config, &g, &err), PM_EUNSUPPORTED);
+    assert_non_null(strstr(err.text, "f32"));
+    pm_tiny_close(&tiny);
+}
+
+/* Prompts that begin alike are computed once as far as that goes, over pages and within one; the texts are
+ * those of each alone, drafts included, whoever leaves first. */
+static void test_shared(void **state)
+{
+    (void)state;
+    static const int common[] = {3, 5, 64, 65, 150};
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    for (size_t k = 0; k < sizeof common / sizeof *common; k++)
+        for (int drafts = 0; drafts <= 2; drafts += 2) {
+            enum { TEXTS = 4 };
+            struct region *all = pm_xalloc(2 * TEXTS * sizeof *all), *want = all + TEXTS;
+            int32_t ids[TEXTS][160];
+            struct pm_generate *g = new_generate(1, 1, 0, 0);
+            for (int i = 0; i < TEXTS; i++) {
+                for (int n = 0; n < 160; n++)
+                    ids[i][n] = n < common[k] ? n : (n * 7 + i * 13 + 1) % 256;
+                admit_long(g, 1, ids[i], 160, 16 + 7 * i, 0, NULL);
+                while (pm_generate_running(g))
+                    step(g, &want[i]);
+            }
+            pm_generate_free(&g);
+            g = new_generate(1, TEXTS, 200, 0);
+            for (int i = 0; i < TEXTS; i++) {
+                admit_long(g, (uint64_t)i + 1, ids[i], 160, 16 + 7 * i, drafts, NULL);
+                for (int n = 0; n < 5; n++) /* its prompt is through */
+                    step(g, all);
+            }
+            while (pm_generate_running(g))
+                step(g, all);
+            int shared = common[k] - 1 < 4 ? 0 : common[k] - 1;
+            assert_int_equal(pm_generate_counters(g).shared_slots, (TEXTS - 1) * shared);
+            pm_generate_free(&g);
+            for (int i = 0; i < TEXTS; i++) {
+                assert_int_equal(all[i].out_count, want[i].out_count);
+                assert_memory_equal(all[i].out, want[i].out, (size_t)want[i].out_count * sizeof *want[i].out);
+                assert_memory_equal(all[i].logprobs, want[i].logprobs,
+                                    (size_t)want[i].out_count * sizeof(float));
+                pm_buf_free(&all[i].text);
+                pm_buf_free(&want[i].text);
+            }
+            free(all);
+        }
+    pm_tiny_close(&tiny);
 }
 
 /* ---- drafts ---- */
@@ -654,23 +737,6 @@ static void test_ends(void **state)
     pm_tiny_close(&tiny);
 }
 
-/* A request of text only, in which no token ends the text. */
-static void admit_long(struct pm_generate *g, uint64_t id, const int32_t *ids, int id_count, int max_tokens,
-                       int drafts, const struct pm_grammar *grammar)
-{
-    struct pm_error err;
-    struct pm_generate_request request = {.id = id,
-                                          .ids = ids,
-                                          .id_count = id_count,
-                                          .max_tokens = max_tokens,
-                                          .sampling = pm_sampling_default(),
-                                          .grammar = grammar,
-                                          .drafts = drafts,
-                                          .ignores_eos = true};
-    if (pm_generate_admit(g, &request, &err))
-        fail_msg("%s", err.text);
-}
-
 /* The model's positions end a text, with drafts at the same place as without. */
 static void test_positions_end(void **state)
 {
@@ -775,6 +841,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_company_f32),
         cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),
         cmocka_unit_test(test_drafts_when_paying),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_refusals),
