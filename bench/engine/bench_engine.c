@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "bench/engine/peak.h"
+#include "engine/measure/peak.h"
 #include "engine/ppocr/det_run.h"
 #include "engine/ppocr/rec_run.h"
 
@@ -179,11 +179,11 @@ static void *worker_main(void *arg)
     }
     for (int r = 0; r < w->o->rounds; r++) {
         pthread_barrier_wait(w->barrier);
-        double before = pm_bench_peak_gflops(0.02);
+        double before = pm_peak_run(PM_PEAK_F32, pm_clock_us, 0.02);
         w->det_s[r] = timed(w, run_det);
         w->rec_s[r] = timed(w, run_rec);
         pthread_barrier_wait(w->barrier);
-        w->peak[r] = (before + pm_bench_peak_gflops(0.02)) / 2;
+        w->peak[r] = (before + pm_peak_run(PM_PEAK_F32, pm_clock_us, 0.02)) / 2;
     }
     close_worker(w);
     return NULL;

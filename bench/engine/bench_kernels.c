@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "bench/engine/peak.h"
+#include "engine/measure/peak.h"
 #include "engine/vlm/linear.h"
 
 enum { ROUNDS_MAX = 64, COLD_BYTES = 192 << 20, DIM = 64, DECODE_DIM = 128 };
@@ -45,7 +45,7 @@ static void peak_job(void *arg, int job, int thread)
 {
     (void)thread;
     struct bench *b = arg;
-    b->thread_figure[job] = pm_bench_peak_by(b->is_bf16, b->clock_us, 0.02);
+    b->thread_figure[job] = pm_peak_run(b->is_bf16 ? PM_PEAK_BF16 : PM_PEAK_F32, b->clock_us, 0.02);
 }
 
 static double sum_of_threads(const struct bench *b)
@@ -297,7 +297,7 @@ int main(int argc, char **argv)
         return 1;
     }
     b.cold = cold;
-    b.clock_us = b.threads == 1 ? pm_bench_thread_us : pm_clock_us;
+    b.clock_us = b.threads == 1 ? pm_peak_thread_us : pm_clock_us;
     fill(cold, COLD_BYTES / value_bytes(&b), b.is_bf16);
     for (int r = 0; r < b.rounds; r++) {
         measure_machine(&b, r);

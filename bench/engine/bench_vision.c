@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "bench/engine/peak.h"
+#include "engine/measure/peak.h"
 #include "engine/glm_ocr/glm_ocr.h"
 #include "engine/vlm/vision.h"
 
@@ -45,7 +45,8 @@ static void peak_job(void *arg, int job, int thread)
 {
     (void)thread;
     struct bench *b = arg;
-    b->thread_peak[job] = pm_bench_peak_by(b->model->precision != PM_PRECISION_F32, b->clock_us, 0.05);
+    b->thread_peak[job] =
+        pm_peak_run(b->model->precision == PM_PRECISION_F32 ? PM_PEAK_F32 : PM_PEAK_BF16, b->clock_us, 0.05);
 }
 
 static double measure_peak(struct bench *b)
@@ -157,7 +158,7 @@ int main(int argc, char **argv)
     }
     if (!path || b.threads < 1 || b.threads > THREADS_MAX || b.rounds < 1 || b.rounds > ROUNDS_MAX)
         return usage();
-    b.clock_us = b.threads == 1 ? pm_bench_thread_us : pm_clock_us;
+    b.clock_us = b.threads == 1 ? pm_peak_thread_us : pm_clock_us;
     struct pm_error err = {0};
     int rc = set_up(&b, path, &err);
     for (int r = 0; r < b.rounds && !rc; r++)
