@@ -87,6 +87,7 @@ struct pm_broker_config {
     X(cut_for_hoarding)                                                                                      \
     X(cut_for_not_reading)                                                                                   \
     X(cut_for_key)                                                                                           \
+    X(requests_over_share)                                                                                   \
     X(missing_rights)                                                                                        \
     X(impostors)                                                                                             \
     X(log_lines_saved)                                                                                       \
@@ -144,6 +145,7 @@ struct pm_conn {
     bool is_remote;            /* over tcp: `client` is the name of its key */
     uint8_t key[PM_KEY_BYTES]; /* over tcp */
     int fd;                    /* -1: unknown */
+    int64_t spent_us;          /* of our time, on requests that look at many jobs; forgiven with time */
     int64_t lost_us;           /* when its connection ended; 0: it is there */
     bool is_dead;              /* to be removed at the end of the turn */
     bool is_unreachable;
@@ -180,6 +182,7 @@ struct pm_broker {
     struct pm_refs *refs;
     struct pm_deaths *deaths;
     struct pm_gate *gate;
+    int64_t costly_us; /* spent_us of everybody in this second */
     void *zmq, *sockets[PM_SOCKET_COUNT];
     int epoll_fd, signal_fd, parent_fd, lock_fds[2];
     char *host;
@@ -284,8 +287,9 @@ void pm_awaited_came(struct pm_broker *b, uint64_t pid);
 void pm_awaited_write(struct pm_broker *b);
 
 /* bulk.c: requests for many jobs, a slice a turn. */
+enum pm_bulk_what { PM_BULK_FORGET, PM_BULK_RETRY, PM_BULK_CANCEL };
 int pm_bulk_begin(struct pm_broker *b, const struct pm_conn *c, const struct pm_msg_job_ref *q,
-                  bool is_forget, struct pm_error *err);
+                  enum pm_bulk_what what, struct pm_error *err);
 int pm_bulk_go_on(struct pm_broker *b, struct pm_error *err);
 void pm_bulk_free(struct pm_broker *b);
 

@@ -23,12 +23,21 @@
 #define BARRED_MOST_US 320000000
 #define BARRED_SLOTS   64
 #define SUSPICION      4096u /* messages of a socket whose senders are looked at after a strange one */
-#define LOST_US        1000000
-#define LOGS_A_SECOND  5u
-#define NOFILE_MOST    65536u
-#define HOARD_BYTES    ((int64_t)64 << 20) /* taken by the kernel, not yet a message */
-#define FRAMING_BYTES  256u                /* of a message, at most: four frames with CURVE's */
-#define HOARD_DRIFT    1024                /* ... and forgiven, a second: ZMTP commands */
+/* Lists and the like: a burst, then a fiftieth of our time for each; less while all together take a lot. */
+#ifdef PM_SANITIZED
+#define SLOW 20
+#else
+#define SLOW 1
+#endif
+#define SHARE_BURST_US  (100000 * SLOW)
+#define SHARE_SECOND_US (20000 * SLOW)
+#define SHARE_ALL_US    (200000 * SLOW)
+#define LOST_US         1000000
+#define LOGS_A_SECOND   5u
+#define NOFILE_MOST     65536u
+#define HOARD_BYTES     ((int64_t)64 << 20) /* taken by the kernel, not yet a message */
+#define FRAMING_BYTES   256u                /* of a message, at most: four frames with CURVE's */
+#define HOARD_DRIFT     1024                /* ... and forgiven, a second: ZMTP commands */
 
 struct door { /* a connection that was accepted; found by its descriptor */
     bool is_open, is_out;
@@ -684,10 +693,36 @@ static void look_after_lost(struct pm_broker *b)
     b->gate->wants_look = has_more;
 }
 
+/* ---- shares of our time ---- */
+
+int pm_gate_check_share(struct pm_broker *b, const struct pm_conn *c, struct pm_error *err)
+{
+    if (c->spent_us < (b->costly_us < SHARE_ALL_US ? SHARE_BURST_US : SHARE_SECOND_US))
+        return 0;
+    pm_count(b, PM_COUNT_requests_over_share);
+    return pm_fail(err, PM_EBUSY, "this connection asks for more than its share of the broker's time");
+}
+
+void pm_gate_spent(struct pm_broker *b, struct pm_conn *c, int64_t us)
+{
+    c->spent_us += us;
+    b->costly_us += us;
+}
+
+static void forgive(struct pm_broker *b)
+{
+    b->costly_us = 0;
+    for (size_t i = 0; i < b->conn_count; i++) {
+        struct pm_conn *c = b->conns[i];
+        c->spent_us = c->spent_us > SHARE_SECOND_US ? c->spent_us - SHARE_SECOND_US : 0;
+    }
+}
+
 void pm_gate_keep(struct pm_broker *b)
 {
     struct pm_gate *g = b->gate;
     g->logs_left = LOGS_A_SECOND;
+    forgive(b);
     read_monitors(b);
     look_after_doors(b);
     if (g->wants_look)

@@ -33,6 +33,7 @@ struct pm_login {
 /* Points against a connection. */
 enum {
     PM_BREACH_UNKNOWN = 1,   /* a message without a hello: so does everybody after our restart */
+    PM_BREACH_GREEDY = 1,    /* asked again instead of waiting */
     PM_BREACH_LATE = 1,      /* refused by its verb as out of order */
     PM_BREACH_ROLE = 8,      /* not allowed to its role */
     PM_BREACH_MALFORMED = 8, /* no message of ours */
@@ -63,6 +64,9 @@ bool pm_gate_breach(struct pm_broker *b, int socket, const struct pm_message *m,
                     const char *what);
 /* Closes the connection behind c, for a reason that is counted; what c is to the broker is the caller's. */
 void pm_gate_put_out(struct pm_broker *b, struct pm_conn *c, enum pm_counter_id reason);
+/* May c ask for something that looks at many jobs? PM_EBUSY when it has had its share of our time. */
+int pm_gate_check_share(struct pm_broker *b, const struct pm_conn *c, struct pm_error *err);
+void pm_gate_spent(struct pm_broker *b, struct pm_conn *c, int64_t us);
 /* For lines that a peer can cause at will: true a few times a second; the rest is counted. */
 bool pm_gate_may_log(struct pm_broker *b);
 

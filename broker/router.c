@@ -1,4 +1,5 @@
 /* Dispatch by table: type of message -> verb, and who may send it. */
+#include "base/clock.h"
 #include "broker/broker.h"
 #include "broker/gate.h"
 
@@ -14,27 +15,28 @@ static const struct route {
     bool has_ref; /* a request: its record begins with the request's number, and it is always answered */
     unsigned
         rights; /* one of these, or admin; 0: none needed beyond the hello's. Verbs look whose job it is. */
+    bool is_costly; /* looks at many jobs: each connection has a share of our time */
 } routes[] = {
-    [PM_MSG_GOODBYE] = {pm_verb_goodbye, SERVICES | CLIENTS, false, 0},
-    [PM_MSG_PING] = {pm_verb_ping, SERVICES | CLIENTS, true, 0},
-    [PM_MSG_PONG] = {pm_verb_pong, SERVICES | CLIENTS, false, 0},
-    [PM_MSG_CREDIT] = {pm_verb_credit, SERVICES, false, 0},
-    [PM_MSG_BEAT] = {pm_verb_beat, SERVICES, false, 0},
-    [PM_MSG_PARTIAL] = {pm_verb_partial, ROLE(PM_ROLE_WORKER), false, 0},
-    [PM_MSG_RESULT] = {pm_verb_result, SERVICES, false, 0},
-    [PM_MSG_SEEN] = {pm_verb_seen, ROLE(PM_ROLE_LAYOUTD), false, 0},
-    [PM_MSG_SUBMIT] = {pm_verb_submit, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_LIST] = {pm_verb_list, CLIENTS, true, SEES},
-    [PM_MSG_STATUS] = {pm_verb_status, CLIENTS, true, SEES},
-    [PM_MSG_CANCEL] = {pm_verb_cancel, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_RETRY] = {pm_verb_retry, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_FORGET] = {pm_verb_forget, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_WATCH] = {pm_verb_watch, CLIENTS, true, SEES},
-    [PM_MSG_FETCH] = {pm_verb_fetch, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_STATS] = {pm_verb_stats, CLIENTS, true, PM_RIGHT_WATCH},
-    [PM_MSG_SHUTDOWN] = {pm_verb_shutdown, CLIENTS, true, PM_RIGHT_ADMIN},
-    [PM_MSG_BLOB_PUT] = {pm_verb_blob_put, CLIENTS, true, PM_RIGHT_SUBMIT},
-    [PM_MSG_BLOB_GET] = {pm_verb_blob_get, CLIENTS, true, PM_RIGHT_SUBMIT},
+    [PM_MSG_GOODBYE] = {pm_verb_goodbye, SERVICES | CLIENTS, false, 0, false},
+    [PM_MSG_PING] = {pm_verb_ping, SERVICES | CLIENTS, true, 0, false},
+    [PM_MSG_PONG] = {pm_verb_pong, SERVICES | CLIENTS, false, 0, false},
+    [PM_MSG_CREDIT] = {pm_verb_credit, SERVICES, false, 0, false},
+    [PM_MSG_BEAT] = {pm_verb_beat, SERVICES, false, 0, false},
+    [PM_MSG_PARTIAL] = {pm_verb_partial, ROLE(PM_ROLE_WORKER), false, 0, false},
+    [PM_MSG_RESULT] = {pm_verb_result, SERVICES, false, 0, false},
+    [PM_MSG_SEEN] = {pm_verb_seen, ROLE(PM_ROLE_LAYOUTD), false, 0, false},
+    [PM_MSG_SUBMIT] = {pm_verb_submit, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_LIST] = {pm_verb_list, CLIENTS, true, SEES, true},
+    [PM_MSG_STATUS] = {pm_verb_status, CLIENTS, true, SEES, false},
+    [PM_MSG_CANCEL] = {pm_verb_cancel, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_RETRY] = {pm_verb_retry, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_FORGET] = {pm_verb_forget, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_WATCH] = {pm_verb_watch, CLIENTS, true, SEES, true},
+    [PM_MSG_FETCH] = {pm_verb_fetch, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_STATS] = {pm_verb_stats, CLIENTS, true, PM_RIGHT_WATCH, true},
+    [PM_MSG_SHUTDOWN] = {pm_verb_shutdown, CLIENTS, true, PM_RIGHT_ADMIN, false},
+    [PM_MSG_BLOB_PUT] = {pm_verb_blob_put, CLIENTS, true, PM_RIGHT_SUBMIT, false},
+    [PM_MSG_BLOB_GET] = {pm_verb_blob_get, CLIENTS, true, PM_RIGHT_SUBMIT, false},
 };
 
 static uint64_t ref_of(const struct route *r, const struct pm_message *m)
@@ -85,9 +87,15 @@ void pm_route(struct pm_broker *b, int socket, const struct pm_message *m)
         points = PM_BREACH_ROLE;
     } else if (r->rights && !(c->rights & (r->rights | PM_RIGHT_ADMIN))) {
         rc = refuse_right(b, c, m, r, &err);
-    } else {
+    } else if (!r->is_costly) {
         rc = r->verb(b, c, m, &err);
         points = rc == PM_EPROTO ? PM_BREACH_LATE : 0;
+    } else if ((rc = pm_gate_check_share(b, c, &err)) != 0) {
+        points = PM_BREACH_GREEDY;
+    } else {
+        int64_t start = pm_clock_us();
+        rc = r->verb(b, c, m, &err);
+        pm_gate_spent(b, c, pm_clock_us() - start);
     }
     if (!rc)
         return;

@@ -20,8 +20,8 @@ static const struct pm_option options[] = {
      AT(settings.dir), 0, 0},
     {"memory", 0, PM_OPTION_TEXT, "DIR", "A folder on tmpfs: sockets and pixels. Default: /dev/shm.",
      AT(settings.memory), 0, 0},
-    {"only", 0, PM_OPTION_TEXT, "PARTS", "Some of hop,rate,submit,stock,page,idle,death. Default: all.",
-     AT(settings.only), 0, 0},
+    {"only", 0, PM_OPTION_TEXT, "PARTS",
+     "Some of hop,rate,submit,stock,page,idle,death,hostile. Default: all.", AT(settings.only), 0, 0},
     {"rounds", 0, PM_OPTION_UINT, "N", "Interleaved rounds of what is compared. Default: 5.",
      AT(settings.rounds), 1, 1000},
     {"seconds", 0, PM_OPTION_UINT, "N", "How long idle workers are watched. Default: 10.",
@@ -49,7 +49,7 @@ static const struct {
     const char *name;
     void (*run)(const struct settings *);
 } parts[] = {{"hop", part_hop},   {"rate", part_rate}, {"submit", part_submit}, {"stock", part_stock},
-             {"page", part_page}, {"idle", part_idle}, {"death", part_death}};
+             {"page", part_page}, {"idle", part_idle}, {"death", part_death},   {"hostile", part_hostile}};
 static const struct {
     const char *name;
     int (*run)(const char *, int);

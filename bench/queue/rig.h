@@ -99,6 +99,7 @@ void part_stock(const struct settings *s);
 void part_page(const struct settings *s);
 void part_idle(const struct settings *s);
 void part_death(const struct settings *s);
+void part_hostile(const struct settings *s);
 
 /* Other roles of this program. */
 int role_forward(const char *dir, int ready_fd);

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,7 +210,7 @@ static unsigned attack_posing(const char *path, uint64_t random, unsigned count)
         struct pm_held held[8];
         for (int k = 0; k < 8; k++) /* leases that others may hold */
             held[k] = (struct pm_held){next_random(&random) >> (k * 8), 1, 1};
-        say_hello(s, PM_ROLE_WORKER, "worker", next_random(&random) % 16, held, 8);
+        say_hello(s, PM_ROLE_WORKER, "worker", next_random(&random), held, 8);
         for (int k = 0; k < 8; k++) { /* and their ends */
             struct pm_msg_result result = {.task = held[k].task,
                                            .epoch = 1,
@@ -386,6 +387,8 @@ int main(int argc, char **argv)
     unsigned count = (unsigned)strtoul(argv[4], NULL, 10), done = 0;
     struct golden g = {.count = 0};
     signal(SIGPIPE, SIG_IGN);
+    if (getenv("ATTACKER_IDLE")) /* takes only what nobody else wants of the processor */
+        (void)sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){.sched_priority = 0});
     load_golden(argv[5], &g);
     if (!g.count)
         return 66;
