@@ -13,6 +13,7 @@
 #define DEFAULT_TOKENS   4096 /* of a sequence, for the cache's size */
 #define SLICES_IN_ROW    4    /* slices of pictures between two passes of what already runs */
 #define RUNNING_MAX      4096
+#define FEATURES_BYTES   ((size_t)64 << 20)
 
 const char *pm_generate_phase_name(enum pm_generate_phase phase)
 {
@@ -64,6 +65,8 @@ static int make_parts(struct pm_generate *g, struct pm_error *err)
     if (!g->kv_pool || pm_kv_pool_pages(g->kv_pool) < 1)
         return pm_fail(err, PM_EINVAL, "the cache of %zu bytes does not hold one page of %zu bytes",
                        cache_bytes(c), pm_kv_pool_page_bytes(g->kv_pool));
+    if (c->vision_cache_bytes >= 0)
+        g->features = pm_features_new(c->vision_cache_bytes ? (size_t)c->vision_cache_bytes : FEATURES_BYTES);
     g->vision = pm_vision_new(c->model, c->kernels, g->pool);
     g->decoder = pm_decoder_new(c->model, c->kernels, g->pool, g->kv_pool, g->max_rows);
     if (c->model->mtp)
@@ -131,6 +134,7 @@ void pm_generate_free(struct pm_generate **generate)
     pm_mtp_free(&g->mtp);
     pm_decoder_free(&g->decoder);
     pm_vision_free(&g->vision);
+    pm_features_free(&g->features);
     pm_kv_pool_free(&g->kv_pool);
     pm_pool_free(&g->pool);
     pm_token_trie_free(&g->trie);
@@ -210,66 +214,6 @@ int pm_generate_cancel(struct pm_generate *g, uint64_t id, struct pm_error *err)
     return pm_fail(err, PM_ENOTFOUND, "request %llu is not running", (unsigned long long)id);
 }
 
-/* ---- pictures ---- */
-
-static struct pm_gen_seq *next_with_picture(const struct pm_generate *g)
-{
-    for (int i = 0; i < g->count; i++)
-        if (g->seqs[i]->images_done < g->seqs[i]->image_count)
-            return g->seqs[i];
-    return NULL;
-}
-
-static int begin_picture(struct pm_generate *g, struct pm_gen_seq *s, struct pm_error *err)
-{
-    struct pm_patches patches = {0};
-    int rc = pm_patches_make(g->model, &s->images[s->images_done].image, &patches, err);
-    if (!rc)
-        rc = pm_vision_begin(g->vision, &patches, err);
-    pm_patches_free(&patches);
-    if (!rc)
-        g->picture_of = s;
-    return rc;
-}
-
-static int keep_picture(struct pm_generate *g, struct pm_gen_seq *s, struct pm_error *err)
-{
-    struct pm_gen_image *image = &s->images[s->images_done];
-    void *memory;
-    int count;
-    size_t hidden = (size_t)g->model->text.hidden;
-    const float *tokens = pm_vision_tokens(g->vision, &count);
-    g->picture_of = NULL;
-    if (count != image->count)
-        return pm_fail(err, PM_EINTERNAL, "a picture gave %d tokens where %d were expected", count,
-                       image->count);
-    int rc = pm_alloc_array((size_t)count, hidden * sizeof(float), &memory, err);
-    if (rc)
-        return rc;
-    memcpy(memory, tokens, (size_t)count * hidden * sizeof(float));
-    image->embeddings = memory;
-    image->image = (struct pm_image){0};
-    s->images_done++;
-    return 0;
-}
-
-/* One slice of the picture in the tower, or the next picture into it. What goes wrong is that request's. */
-static void picture_slice(struct pm_generate *g, struct pm_gen_seq *s)
-{
-    struct pm_error error;
-    int rc = 0;
-    int64_t start_us = pm_clock_us();
-    bool is_new = !g->picture_of;
-    g->counters.vision_slices++;
-    if (is_new)
-        rc = begin_picture(g, s, &error);
-    else if (pm_vision_step(g->vision, g->config.slice_macs))
-        rc = keep_picture(g, g->picture_of, &error);
-    pm_gen_seq_spend(s, is_new ? PM_GENERATE_PREPROCESS : PM_GENERATE_VISION, start_us);
-    if (rc)
-        pm_gen_seq_fail(s, &error);
-}
-
 /* ---- steps ---- */
 
 /* Events of all requests that got on; the finished ones leave. */
@@ -317,12 +261,12 @@ int pm_generate_step(struct pm_generate *g, const struct pm_generate_event **eve
     free_ended(g);
     for (int i = 0; i < g->count; i++)
         g->seqs[i]->sample_count = 0;
-    struct pm_gen_seq *picture = g->picture_of ? g->picture_of : next_with_picture(g);
+    struct pm_gen_seq *picture = pm_gen_picture_next(g);
     bool has_pass = pm_gen_pass_has_work(g);
     /* Pictures first: the more sequences share a pass, the less it costs each. But what runs goes on. */
     if (picture && (!has_pass || g->slices_in_row < SLICES_IN_ROW)) {
         g->slices_in_row++;
-        picture_slice(g, picture);
+        pm_gen_picture_slice(g, picture);
     } else if (has_pass) {
         g->slices_in_row = 0;
         rc = pm_gen_pass_run(g, err);

@@ -32,10 +32,12 @@ struct pm_generate_config {
     const struct pm_tokenizer *tokenizer; /* borrowed; NULL: ids only, no text, no grammar */
     const struct pm_kernels *kernels;
     int threads;
-    int max_running;    /* sequences at once */
-    int prefill_rows;   /* most prefill rows of one pass; 0: 256 */
-    size_t kv_bytes;    /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
-    bool kv_int8;       /* the cache in 8 bits; not with a model of f32 */
+    int max_running;  /* sequences at once */
+    int prefill_rows; /* most prefill rows of one pass; 0: 256 */
+    size_t kv_bytes;  /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
+    bool kv_int8;     /* the cache in 8 bits; not with a model of f32 */
+    /* Most memory for what the tower made of the last pictures, for identical ones; 0: 64 MB; -1: none */
+    int64_t vision_cache_bytes;
     int64_t slice_macs; /* work of one step, about; 0: 20e9 (100 ms on two cores) */
     /* A request's drafts are the most that are made: how many, is chosen for every pass by what they cost and
      * bring (draft_plan.h). False: always all of them. */
@@ -91,6 +93,7 @@ struct pm_generate_event {
 
 /* What was done since the start, for benches and tests. */
 struct pm_generate_counters {
+    uint64_t pictures, pictures_reused;   /* read; of these from the cache of features */
     uint64_t vision_slices, passes, rows; /* passes: of the decoder; rows: of all passes */
     uint64_t shared_slots;                /* of prompts, taken over from another one that began alike */
     uint64_t pauses;                      /* sequences that gave their cache to an older one */

@@ -1,10 +1,11 @@
-/* What generate.c (life, admission, steps), generate_sequence.c (one request), generate_pass.c (one pass of
- * the decoder) and generate_drafts.c (the extra layer) share. */
+/* What generate.c (life, admission, steps), generate_sequence.c (one request), generate_picture.c
+ * (pictures), generate_pass.c (one pass of the decoder) and generate_drafts.c (the extra layer) share. */
 #ifndef PM_ENGINE_VLM_GENERATE_INTERNAL_H
 #define PM_ENGINE_VLM_GENERATE_INTERNAL_H
 
 #include "base/mem.h"
 #include "engine/vlm/draft_plan.h"
+#include "engine/vlm/features.h"
 #include "engine/vlm/generate.h"
 
 enum { PM_GEN_SAMPLES = PM_MTP_DRAFTS_MAX + 1 }; /* most new tokens of a sequence in one pass */
@@ -71,6 +72,7 @@ struct pm_generate {
     struct pm_pool *pool;
     struct pm_kv_pool *kv_pool;
     struct pm_vision *vision;
+    struct pm_features *features; /* NULL: none are kept */
     struct pm_decoder *decoder;
     struct pm_mtp *mtp; /* NULL without an extra layer */
     struct pm_token_trie *trie;
@@ -80,6 +82,7 @@ struct pm_generate {
     struct pm_gen_seq **seqs; /* oldest first */
     int count;
     struct pm_gen_seq *picture_of; /* whose picture is in the tower; NULL: none */
+    struct pm_features_key picture_key;
     int slices_in_row;
 
     struct pm_decoder_row *rows;       /* [max_rows] */
@@ -118,6 +121,12 @@ int pm_gen_drafts_take_over(struct pm_generate *g, const struct pm_gen_seq *from
                             int slots);
 /* The sequence's cache is gone. */
 void pm_gen_drafts_forget(struct pm_gen_seq *seq);
+
+/* ---- generate_picture.c ---- */
+/* Whose picture is in the tower, or comes next; NULL: none. */
+struct pm_gen_seq *pm_gen_picture_next(const struct pm_generate *g);
+/* One slice of the picture in the tower, or the next picture into it. What goes wrong is that request's. */
+void pm_gen_picture_slice(struct pm_generate *g, struct pm_gen_seq *seq);
 
 /* ---- generate_pass.c ---- */
 void pm_gen_position(const struct pm_gen_seq *seq, int slot, int32_t out[3]);

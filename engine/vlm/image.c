@@ -158,21 +158,29 @@ int pm_patches_cut(const struct pm_vlm_config *config, const struct pm_image *im
     return 0;
 }
 
-int pm_patches_make(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_patches *out,
-                    struct pm_error *err)
+int pm_patches_resize(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_image *out,
+                      struct pm_error *err)
 {
-    *out = (struct pm_patches){0};
+    *out = (struct pm_image){0};
     int width, height;
     int rc = pm_smart_resize(config, image->width_px, image->height_px, &width, &height, err);
     if (rc)
         return rc;
-    if (width == image->width_px && height == image->height_px)
-        return pm_patches_cut(config, image, out, err);
+    if (width != image->width_px || height != image->height_px)
+        return pm_resize_bicubic(image, width, height, out, err);
+    *out = *image;
+    out->owned = NULL;
+    return 0;
+}
+
+int pm_patches_make(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_patches *out,
+                    struct pm_error *err)
+{
+    *out = (struct pm_patches){0};
     struct pm_image resized;
-    rc = pm_resize_bicubic(image, width, height, &resized, err);
-    if (rc)
-        return rc;
-    rc = pm_patches_cut(config, &resized, out, err);
+    int rc = pm_patches_resize(config, image, &resized, err);
+    if (!rc)
+        rc = pm_patches_cut(config, &resized, out, err);
     pm_image_free(&resized);
     return rc;
 }

@@ -36,6 +36,10 @@ struct pm_patches {
 /* The whole way: resize, normalise, cut. */
 int pm_patches_make(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_patches *out,
                     struct pm_error *err);
+/* Its first part: the picture in the size in which it is cut; a view of image where that is its own.
+ * pm_image_free. */
+int pm_patches_resize(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_image *out,
+                      struct pm_error *err);
 /* Normalise and cut only: sides must be multiples of patch * merge. */
 int pm_patches_cut(const struct pm_vlm_config *config, const struct pm_image *image, struct pm_patches *out,
                    struct pm_error *err);

@@ -182,6 +182,8 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                         .kv_bytes = kv_bytes,
                                         .slice_macs = 3000000,
                                         .kv_int8 = further.kv_int8,
+                                        .vision_cache_bytes =
+                                            further.vision_cache_bytes ? further.vision_cache_bytes : -1,
                                         .drafts_when_paying = further.drafts_when_paying,
                                         .draft_hook = further.draft_hook,
                                         .draft_hook_ctx = further.draft_hook_ctx};
@@ -677,6 +679,61 @@ static void test_cancel(void **state)
     pm_tiny_close(&tiny);
 }
 
+/* ---- pictures seen before ---- */
+
+/* The same crop under other ids and in company: computed once, the same bits; another one, or one that has
+ * left the cache, is computed. */
+static void test_reused(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct pm_generate *alone = new_generate(1, 1, 0, 0);
+    further.vision_cache_bytes = 1 << 20;
+    struct pm_generate *kept = new_generate(1, 3, 0, 0);
+    further.vision_cache_bytes = 1;
+    struct pm_generate *full = new_generate(1, 3, 0, 0);
+    further.vision_cache_bytes = 0;
+    struct region r[3], want[3];
+    struct pm_error err;
+    for (int i = 0; i < 3; i++) {
+        uint64_t of_picture = i < 2 ? 40 : 41;
+        r[i] = (struct region){.ids = {9 + i, PM_TINY_IMAGE, 7}, .id_count = 3, .image_count = 1};
+        r[i].sampling = pm_sampling_default();
+        r[i].max_tokens = 9;
+        r[i].images[0] = pm_tiny_picture(&of_picture, 90, 60);
+        want[i] = r[i];
+        run_alone(alone, &want[i]);
+    }
+    assert_int_equal(pm_generate_counters(alone).pictures, 3);
+    for (int round = 0; round < 4; round++) {
+        struct pm_generate *g = round < 2 ? kept : full;
+        for (int i = 0; i < 3; i++) {
+            clear(&r[i]);
+            assert_int_equal(admit(g, &r[i], (uint64_t)i + 1, 0, &err), 0);
+        }
+        while (pm_generate_running(g))
+            step(g, r);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(r[i].out_count, want[i].out_count);
+            assert_memory_equal(r[i].out, want[i].out, (size_t)want[i].out_count * sizeof *want[i].out);
+            assert_memory_equal(r[i].logprobs, want[i].logprobs,
+                                (size_t)want[i].out_count * sizeof *want[i].logprobs);
+        }
+        assert_int_equal(pm_generate_counters(g).pictures, round % 2 ? 6 : 3);
+        assert_int_equal(pm_generate_counters(g).pictures_reused, g == full ? 0 : round ? 4 : 1);
+    }
+    assert_true(pm_generate_counters(kept).vision_slices < pm_generate_counters(full).vision_slices);
+    for (int i = 0; i < 3; i++) {
+        pm_image_free(&r[i].images[0]);
+        clear(&r[i]);
+        clear(&want[i]);
+    }
+    pm_generate_free(&alone);
+    pm_generate_free(&kept);
+    pm_generate_free(&full);
+    pm_tiny_close(&tiny);
+}
+
 /* ---- ends ---- */
 
 static void test_ends(void **state)
@@ -847,6 +904,7 @@ int main(void)
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_reused),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_loop),
         cmocka_unit_test(test_grammar),
