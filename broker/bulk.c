@@ -1,6 +1,7 @@
-/* RETRY and FORGET of a whole batch, or of everything that failed: a slice in each turn, so that ten thousand
- * dead letters keep nobody waiting. DONE says how many when the last slice is through; who asked may have
- * left by then. Asking again after a lost answer counts the same jobs: those that are under way again. */
+/* RETRY and FORGET of a whole batch, or of everything that failed, and CANCEL of a batch: a slice in each
+ * turn, so that a million jobs keep nobody waiting. DONE says how many when the last slice is through; who
+ * asked may have left by then. Asking again after a lost answer counts the same jobs: those that are under
+ * way again. */
 #include <stdlib.h>
 
 #include "broker/broker.h"
@@ -8,27 +9,33 @@
 
 #define SLICE_LOOK   20000 /* jobs looked at in a turn */
 #define SLICE_CHANGE 64    /* ... and changed */
+#define SLICE_CANCEL 2048  /* ... which reads nothing back */
 #define BULKS_MOST   64    /* unfinished requests */
+#define BULKS_OF_ONE 8     /* ... of one connection */
 
 struct pm_bulk {
     struct pm_bulk *next;
     uint64_t conn, ref, cursor;
     char *batch; /* "": any */
     char *only;  /* jobs of this client; NULL: everybody's */
-    bool is_forget;
+    enum pm_bulk_what what;
     uint32_t count;
 };
 
 int pm_bulk_begin(struct pm_broker *b, const struct pm_conn *c, const struct pm_msg_job_ref *q,
-                  bool is_forget, struct pm_error *err)
+                  enum pm_bulk_what what, struct pm_error *err)
 {
     struct pm_bulk **at = &b->bulks;
-    for (unsigned n = 0; *at; at = &(*at)->next)
-        if (++n == BULKS_MOST)
-            return pm_fail(err, PM_EBUSY, "%u requests for whole batches are not through yet", n);
+    unsigned all = 0, own = 0;
+    for (; *at; at = &(*at)->next) {
+        all++;
+        own += (*at)->conn == c->id;
+    }
+    if (all >= BULKS_MOST || own >= BULKS_OF_ONE)
+        return pm_fail(err, PM_EBUSY, "%u requests for whole batches are not through yet",
+                       own >= BULKS_OF_ONE ? own : all);
     *at = pm_xalloc(sizeof **at);
-    **at =
-        (struct pm_bulk){.conn = c->id, .ref = q->ref, .batch = pm_xstrdup(q->batch), .is_forget = is_forget};
+    **at = (struct pm_bulk){.conn = c->id, .ref = q->ref, .batch = pm_xstrdup(q->batch), .what = what};
     const char *only = pm_gate_only_client(c, 0);
     (*at)->only = only ? pm_xstrdup(only) : NULL;
     return 0;
@@ -56,24 +63,38 @@ static int retry(struct pm_broker *b, uint64_t job, struct pm_error *err)
     return rc ? rc : pm_sched_retry(b->sched, b->now, &image, err);
 }
 
+static const char *const names[] = {
+    [PM_BULK_FORGET] = "forget", [PM_BULK_RETRY] = "retry", [PM_BULK_CANCEL] = "cancel"};
+
+static int change(struct pm_broker *b, enum pm_bulk_what what, uint64_t job, struct pm_error *err)
+{
+    return what == PM_BULK_FORGET   ? pm_sched_forget(b->sched, job, err)
+           : what == PM_BULK_CANCEL ? pm_sched_cancel(b->sched, b->now, job, err)
+                                    : retry(b, job, err);
+}
+
 /* False when there is no job left. */
 static bool slice(struct pm_broker *b, struct pm_bulk *k, struct pm_error *err)
 {
-    const struct pm_sched_filter filter = {.batch = k->batch, .state = k->is_forget ? PM_JOB_FAILED : 0, .client = k->only};
-    for (unsigned looked = 0, changed = 0; looked < SLICE_LOOK && changed < SLICE_CHANGE; looked++) {
+    const struct pm_sched_filter filter = {.batch = k->batch,
+                                           .state = k->what == PM_BULK_FORGET ? PM_JOB_FAILED : 0,
+                                           .is_live = k->what == PM_BULK_CANCEL,
+                                           .client = k->only};
+    unsigned most = k->what == PM_BULK_CANCEL ? SLICE_CANCEL : SLICE_CHANGE;
+    for (unsigned looked = 0, changed = 0; looked < SLICE_LOOK && changed < most; looked++) {
         uint64_t job = pm_sched_next_job(b->sched, &k->cursor, &filter);
         if (!job)
             return false;
         uint32_t state = pm_sched_state(b->sched, job);
         enum pm_retry_need need = pm_sched_retry_need(b->sched, job);
-        if (!k->is_forget && (state == PM_JOB_CANCELLED || need != PM_RETRY_NEEDED)) {
+        if (k->what == PM_BULK_RETRY && (state == PM_JOB_CANCELLED || need != PM_RETRY_NEEDED)) {
             k->count += need == PM_RETRY_UNDER_WAY && state <= PM_JOB_RUNNING;
             continue;
         }
-        int rc = k->is_forget ? pm_sched_forget(b->sched, job, err) : retry(b, job, err);
+        int rc = change(b, k->what, job, err);
         if (rc)
-            pm_log(PM_LOG_WARNING, "%s of job=%llu refused: %s", k->is_forget ? "forget" : "retry",
-                   (unsigned long long)job, err->text);
+            pm_log(PM_LOG_WARNING, "%s refused job=%llu: %s", names[k->what], (unsigned long long)job,
+                   err->text);
         k->count += !rc;
         changed++;
     }
@@ -83,8 +104,9 @@ static bool slice(struct pm_broker *b, struct pm_bulk *k, struct pm_error *err)
 static void answer(struct pm_broker *b, const struct pm_bulk *k)
 {
     struct pm_msg_done done = {.ref = k->ref, .count = k->count};
-    pm_log(PM_LOG_INFO, "%s jobs=%u batch=%s", k->is_forget ? "forgotten" : "tried again", k->count,
-           k->batch);
+    char batch[PM_LOG_VALUE];
+    pm_log(PM_LOG_INFO, "%s of many is through jobs=%u batch=%s", names[k->what], k->count,
+           pm_log_value(k->batch, batch));
     for (size_t i = 0; i < b->conn_count; i++)
         if (b->conns[i]->id == k->conn && !b->conns[i]->is_dead)
             pm_conn_send(b, b->conns[i], PM_MSG_DONE, &done);

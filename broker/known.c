@@ -5,8 +5,9 @@
 
 #include "base/hash.h"
 
-#define MODELS_MOST 256
-#define DROP_MOST   64 /* pages a second: housekeeping must not hold up the loop */
+#define MODELS_MOST  256
+#define COME_BACK_US 3000000 /* after a start, until the readers that there were are there again */
+#define DROP_MOST    64      /* pages a second: housekeeping must not hold up the loop */
 
 static bool has_blobs(struct pm_broker *b, const struct pm_known_page *page)
 {
@@ -62,8 +63,11 @@ void pm_known_expire(struct pm_broker *b)
         pm_log(PM_LOG_WARNING, "cannot look for old pages: %s", err.text);
         return;
     }
+    /* What is remembered gives way to new work. */
+    bool is_short =
+        b->is_full || (b->config.max_store_bytes && pm_space_stored(b) >= b->config.max_store_bytes);
     for (uint32_t i = 0; i < count; i++) {
-        if (old[i].used_us >= before && total.bytes <= b->config.known_bytes)
+        if (old[i].used_us >= before && total.bytes <= b->config.known_bytes && !is_short)
             return;
         total.bytes -= old[i].bytes < total.bytes ? old[i].bytes : total.bytes;
         forget(b, old[i].fingerprint);
@@ -119,19 +123,47 @@ int pm_known_open(struct pm_broker *b, struct pm_error *err)
     return pm_journal_models(b->journal, take_note, b, err);
 }
 
+/* As take_note, and for the next broker, too. */
+static void note_down(struct pm_broker *b, const char *reader, const char *identity)
+{
+    const struct pm_known_model *note = note_of(b, reader);
+    if (note ? !strcmp(note->identity, identity) : b->model_count >= MODELS_MOST)
+        return;
+    struct pm_actions *a = pm_sched_actions(b->sched);
+    struct pm_op *op = pm_actions_op(a, PM_OP_MODEL, 0);
+    op->client = pm_actions_text(a, reader);
+    op->text = pm_actions_text(a, identity);
+    take_note(b, reader, identity);
+}
+
 void pm_known_worker_came(struct pm_broker *b, const struct pm_conn *c)
 {
     for (uint32_t i = 0; i < c->reader_count; i++) {
         const char *reader = c->readers[i], *model = pm_known_model(b, reader);
         const struct pm_known_model *note = note_of(b, reader);
-        if (!*model || (note && !strcmp(note->identity, model)) || (!note && b->model_count >= MODELS_MOST))
-            continue;
-        struct pm_actions *a = pm_sched_actions(b->sched);
-        struct pm_op *op = pm_actions_op(a, PM_OP_MODEL, 0);
-        op->client = pm_actions_text(a, reader);
-        op->text = pm_actions_text(a, model);
-        take_note(b, reader, model);
+        /* Pages that were to be read by the model before may be read by this one. */
+        if (!*model || (note && strcmp(note->identity, model) != 0))
+            pm_sched_model_changed(b->sched, b->now, reader);
+        if (*model)
+            note_down(b, reader, model);
     }
+}
+
+/* The default is noted under the name "", which no reader has. */
+const char *pm_known_reader(struct pm_broker *b, struct pm_error *err)
+{
+    const struct pm_known_model *note = note_of(b, "");
+    bool any = pm_sched_has_readers(b->sched), is_early = b->now.us - b->started_us < COME_BACK_US;
+    if (note && (!any || (is_early && !pm_sched_check_reader(b->sched, note->identity, NULL))))
+        return note->identity;
+    if (note && is_early) {
+        pm_fail(err, PM_EBUSY, "the workers with reader \"%.64s\" are not back yet", note->identity);
+        return NULL;
+    }
+    const char *reader = pm_sched_default_reader(b->sched);
+    if (any)
+        note_down(b, "", reader);
+    return reader;
 }
 
 void pm_known_free(struct pm_broker *b)
@@ -164,7 +196,10 @@ const char *pm_known_key(struct pm_broker *b, const char *client, const struct p
     pm_record_encode(pm_msg_schema(PM_MSG_SUBMIT), &same, &b->scratch);
     pm_hasher_start(&h);
     add_text(&h, client);
-    const struct pm_known_model *note = note_of(b, submit->options.reader);
+    const char *reader = submit->options.reader, *model = pm_known_model(b, reader);
+    if (*model)
+        note_down(b, reader, model);
+    const struct pm_known_model *note = note_of(b, reader);
     add_text(&h, note ? note->identity : "");
     pm_hasher_add(&h, b->scratch.data, b->scratch.size);
     pm_hasher_finish(&h, hash);

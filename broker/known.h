@@ -35,6 +35,10 @@ int pm_known_open(struct pm_broker *b, struct pm_error *err);
 void pm_known_worker_came(struct pm_broker *b, const struct pm_conn *c);
 void pm_known_free(struct pm_broker *b);
 
+/* What a submit without a reader means: as before the restart, also before the workers are back. NULL,
+ * PM_EBUSY: some are back, and that one is not. */
+const char *pm_known_reader(struct pm_broker *b, struct pm_error *err);
+
 /* The key of a submit that has none; in the turn's arena. "" when it is to be read again in any case. */
 const char *pm_known_key(struct pm_broker *b, const char *client, const struct pm_msg_submit *submit);
 

@@ -9,6 +9,7 @@
 /* A crop sheet carries its task and attempt, so that only a restarted broker can see one made twice. What a
  * fenced result left may be that one. */
 #define PIXEL_GRACE_US 2000000
+#define ORPHANS_MOST   4096u
 
 /* What nobody has referred to for this long is swept. Results and documents wait for a broker that is down.
  */
@@ -174,7 +175,10 @@ void pm_refs_change(void *broker, const char *key, int change)
 
 void pm_refs_orphan(struct pm_broker *b, const char *key)
 {
-    if (pm_blob_is_key(key) && key[0] == 'p' && !pm_refs_has(b->refs, key))
+    /* Of many the sweep takes care: a peer may say what it likes. */
+    const struct removals *now = &b->refs->now;
+    if (pm_blob_is_key(key) && key[0] == 'p' && !pm_refs_has(b->refs, key) &&
+        now->end - now->first < ORPHANS_MOST && pm_blob_exists(b->blobs, key, NULL))
         plan_removal(&b->refs->now, key, b->now.us + PIXEL_GRACE_US, PIXEL_GRACE_US);
 }
 

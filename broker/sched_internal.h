@@ -128,6 +128,7 @@ struct queue {
     /* region queues */
     struct speed speed;
     uint64_t ready_cost;
+    int64_t model_us; /* when its workers' model changed last */
     uint32_t servers; /* workers with this reader, now */
     bool was_served;  /* ... or once */
     uint32_t pages;   /* laid out for it, not assembled */

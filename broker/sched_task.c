@@ -407,6 +407,12 @@ static int page_laid(struct pm_sched *s, struct pm_now now, const struct ref *r,
     return 0;
 }
 
+static void forget_print(struct page *p)
+{
+    free(p->fingerprint);
+    p->fingerprint = NULL;
+}
+
 static int region_done(struct pm_sched *s, struct pm_now now, const struct ref *r,
                        const struct pm_msg_result *m, struct pm_error *err)
 {
@@ -558,6 +564,9 @@ int pm_sched_result(struct pm_sched *s, struct pm_now now, uint32_t peer, const 
         break;
     case PM_KIND_PAGE:
         rc = m->is_known ? page_known(s, now, &r, m, err) : page_laid(s, now, &r, m, err);
+        if (!rc &&
+            (ended.epoch != s->config.epoch || ended.sent_us <= s->queues[r.job->region_queue]->model_us))
+            forget_print(r.page); /* it names a model that need not be the one that will read */
         break;
     case PM_KIND_REGION:
         rc = region_done(s, now, &r, m, err);

@@ -8,6 +8,7 @@
 #include "broker/sched_internal.h"
 
 #define REMEMBERED_MOST ((uint64_t)8000000) /* jobs that ended, beside those that may wait */
+#define SERVED_MOST     256                 /* readers that workers and jobs name: a queue stays */
 #define QUEUES_MOST     64 /* readers that jobs name before any worker has come to say which there are */
 
 struct pm_sched *pm_sched_new(const struct pm_sched_config *config)
@@ -178,6 +179,28 @@ static size_t list_readers(const struct pm_sched *s, char *out, size_t size)
     return used;
 }
 
+bool pm_sched_has_readers(const struct pm_sched *s)
+{
+    char known[2];
+    return list_readers(s, known, sizeof known) > 0;
+}
+
+void pm_sched_model_changed(struct pm_sched *s, struct pm_now now, const char *reader)
+{
+    size_t cursor = 0;
+    uint64_t id;
+    void *value;
+    uint32_t queue = pm_queue_of_reader(s, reader);
+    s->queues[queue]->model_us = now.us;
+    while (pm_map_next(&s->jobs, &cursor, &id, &value)) {
+        struct job *j = value;
+        for (uint32_t i = 0; j->region_queue == queue && i < j->page_count; i++) {
+            free(j->pages[i].fingerprint);
+            j->pages[i].fingerprint = NULL;
+        }
+    }
+}
+
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err)
 {
     char known[200] = "";
@@ -196,6 +219,24 @@ int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct p
         return pm_fail(err, PM_EBUSY, "jobs wait for %zu different readers, and no worker is here yet",
                        s->queue_count - QUEUE_REGION);
     return 0;
+}
+
+int pm_sched_check_worker(const struct pm_sched *s, const char *const *readers, uint32_t count,
+                          struct pm_error *err)
+{
+    size_t queues = s->queue_count;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = QUEUE_REGION;
+        while (at < s->queue_count && strcmp(s->queues[at]->reader, readers[i]) != 0)
+            at++;
+        queues += at == s->queue_count;
+    }
+    if (queues == s->queue_count || queues <= SERVED_MOST)
+        return 0;
+    return pm_fail(err, PM_EBUSY,
+                   "workers and jobs have named %zu different readers since the broker's start, "
+                   "which is nearly the limit",
+                   s->queue_count - QUEUE_REGION);
 }
 
 static void finish_any(struct pm_sched *s, struct pm_now now, uint64_t id, enum pm_job_state state,

@@ -122,8 +122,14 @@ int pm_sched_submit(struct pm_sched *s, struct pm_now now, const char *client,
                     struct pm_error *err);
 /* What a submit without a reader means: "fast", or the only one that there is. */
 const char *pm_sched_default_reader(const struct pm_sched *s);
+bool pm_sched_has_readers(const struct pm_sched *s); /* workers have come */
+/* From now on other models read with this reader: what is at work is not remembered under the ones before. */
+void pm_sched_model_changed(struct pm_sched *s, struct pm_now now, const char *reader);
 /* PM_EUNSUPPORTED: workers have come, and none has this reader. PM_EBUSY: too many unknown ones. */
 int pm_sched_check_reader(const struct pm_sched *s, const char *reader, struct pm_error *err);
+/* PM_EBUSY: with a worker that names these there would be too many different readers. */
+int pm_sched_check_worker(const struct pm_sched *s, const char *const *readers, uint32_t count,
+                          struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
 /* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that the

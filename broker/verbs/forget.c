@@ -7,7 +7,7 @@ int pm_verb_forget(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     const struct pm_msg_job_ref *q = m->record;
     struct pm_msg_done done = {.ref = q->ref, .count = 1};
     if (!q->job)
-        return pm_bulk_begin(b, c, q, true, err);
+        return pm_bulk_begin(b, c, q, PM_BULK_FORGET, err);
     int rc = pm_gate_check_job(b, c, q->job, 0, err);
     if (!rc)
         rc = pm_broker_commit(b, err);

@@ -65,10 +65,23 @@ static int check(const struct pm_broker *b, int socket, bool is_known, const str
             pm_role_name(h->role));
     if (h->role == PM_ROLE_WORKER && !h->reader_count)
         return pm_fail(err, PM_EINVAL, "a worker has to name the readers that it serves");
+    if (h->role == PM_ROLE_WORKER) {
+        int rc = pm_sched_check_worker(b->sched, h->readers, h->reader_count, err);
+        if (rc)
+            return rc;
+    }
     /* Each socket has a limit of its own: clients must not keep services out. */
     if (!is_known && b->conns_of[socket] >= PM_LIMIT_PEERS)
         return pm_fail(err, PM_EBUSY, "%zu connections are open, which is the limit", b->conns_of[socket]);
     return 0;
+}
+
+/* The name stands in many log lines: it must not pass for other keys. */
+static void be_plain(char *name)
+{
+    pm_sanitize_text(name);
+    for (char *at = name; (at = strpbrk(at, " =\"\\")) != NULL;)
+        *at++ = '_';
 }
 
 static void describe(struct pm_broker *b, struct pm_conn *c, const struct pm_msg_hello *h,
@@ -88,7 +101,7 @@ static void describe(struct pm_broker *b, struct pm_conn *c, const struct pm_msg
     memcpy(c->key, login->key, sizeof c->key);
     c->host = pm_xstrdup(h->host);
     pm_conn_set_readers(c, h);
-    pm_sanitize_text(c->name);
+    be_plain(c->name);
     pm_sanitize_text(c->client);
     c->role = h->role;
     c->pid = h->pid;

@@ -11,7 +11,7 @@ int pm_verb_retry(struct pm_broker *b, struct pm_conn *c, const struct pm_messag
     if (b->is_full)
         return pm_fail(err, PM_ENOSPC, "no space left in %s", b->config.state_dir);
     if (!q->job)
-        return pm_bulk_begin(b, c, q, false, err);
+        return pm_bulk_begin(b, c, q, PM_BULK_RETRY, err);
     int rc = pm_gate_check_job(b, c, q->job, 0, err);
     if (!rc && pm_sched_retry_need(b->sched, q->job) != PM_RETRY_UNDER_WAY) {
         rc = pm_broker_commit(b, err);

@@ -80,8 +80,10 @@ int pm_verb_submit(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
 {
     struct pm_msg_submit s = *(const struct pm_msg_submit *)m->record;
     struct pm_msg_accepted accepted = {.ref = s.ref};
-    if (!*s.options.reader)
-        s.options.reader = pm_sched_default_reader(b->sched);
+    if (!*s.options.reader && !(s.options.reader = pm_known_reader(b, err))) {
+        pm_count(b, PM_COUNT_refused_submits);
+        return PM_EBUSY;
+    }
     if (*s.key == PM_SCHED_OWN_KEY) {
         pm_count(b, PM_COUNT_refused_submits);
         return pm_fail(err, PM_EINVAL, "an idempotency key must not begin with \"%c\"", PM_SCHED_OWN_KEY);

@@ -253,7 +253,7 @@ void client_open(struct link *l, struct fixture *f, const char *client)
 void service_hello(struct link *l, enum pm_role role, const char *name, uint32_t credit, uint64_t pid,
                    const struct pm_held *held, uint32_t held_count)
 {
-    static const char *readers[] = {"fast"};
+    const char *readers[] = {l->reader ? l->reader : "fast"};
     const char *models[] = {l->model};
     char *host = pm_host_id();
     struct pm_msg_hello h = {.role = role,

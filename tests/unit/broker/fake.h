@@ -36,7 +36,8 @@ struct link {
         uint32_t attempt, kind, page, region;
     } kept[64]; /* leases that came while something else was waited for */
     size_t kept_count;
-    const char *model; /* workers: identity of their reader's model; NULL: not told */
+    const char *model;  /* workers: identity of their reader's model; NULL: not told */
+    const char *reader; /* workers; NULL: "fast" */
 };
 void link_open(struct link *l, struct fixture *f, const char *socket_name);
 void link_close(struct link *l);

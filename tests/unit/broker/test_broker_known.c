@@ -264,6 +264,73 @@ static void a_job_that_failed_gives_its_key_up(void **state)
     fleet_close(&t);
 }
 
+static uint64_t submit_default(struct link *client, uint32_t type, bool *is_duplicate_out)
+{
+    char source[PM_BLOB_KEY_SIZE];
+    put_blob(client->f, PM_BLOB_DISK, "one", source);
+    struct pm_msg_submit m = {.ref = 7, .key = "", .name = "doc.pdf", .source = source, .batch = ""};
+    m.options = (struct pm_options){
+        .pages = "", .password = "", .reader = "", .formats = "md", .drop = "", .stem = "doc", .whole = ""};
+    link_send(client, PM_MSG_SUBMIT, &m);
+    const void *record = link_expect(client, type);
+    if (type != PM_MSG_ACCEPTED)
+        return 0;
+    const struct pm_msg_accepted *a = record;
+    *is_duplicate_out = a->is_duplicate;
+    return a->job;
+}
+
+/* A fleet with one reader, which is not "fast": a restarted broker knows what a submit without a reader means
+ * before its worker is back, so that one that is repeated is not a second job which nobody can read. */
+static void the_default_reader_survives(void **state)
+{
+    (void)state;
+    struct fleet t;
+    bool is_duplicate;
+    fixture_open(&t.f);
+    broker_start(&t.f, NULL);
+    client_open(&t.client, &t.f, "alice");
+    link_open(&t.worker, &t.f, "work.sock");
+    t.worker.reader = "careful";
+    service_hello(&t.worker, PM_ROLE_WORKER, "worker-1", 16, 0, NULL, 0);
+    uint64_t job = submit_default(&t.client, PM_MSG_ACCEPTED, &is_duplicate);
+    assert_string_equal(job_status(&t.client, job).reader, "careful");
+    broker_kill(&t.f);
+    link_close(&t.client);
+    link_close(&t.worker);
+    broker_start(&t.f, NULL);
+    client_open(&t.client, &t.f, "alice");
+    assert_true(submit_default(&t.client, PM_MSG_ACCEPTED, &is_duplicate) == job && is_duplicate);
+    /* Another one is there first: a moment's patience. */
+    link_open(&t.worker, &t.f, "work.sock");
+    service_hello(&t.worker, PM_ROLE_WORKER, "worker-2", 16, 0, NULL, 0);
+    submit_default(&t.client, PM_MSG_REFUSE, NULL);
+    link_close(&t.worker);
+    link_close(&t.client);
+    fixture_close(&t.f);
+}
+
+/* A page that was laid out for one model and read by another is not remembered as read by the first. */
+static void a_page_between_models_is_not_remembered(void **state)
+{
+    (void)state;
+    struct fleet t;
+    struct link other;
+    fleet_with_model(&t, NULL);
+    uint64_t job = submit(&t.client, "one", "", NULL);
+    struct fake_lease page = open_page(&t);
+    answer_page(&t, &page, PRINT, false);
+    link_open(&other, &t.f, "work.sock");
+    other.model = "model 2";
+    service_hello(&other, PM_ROLE_WORKER, "worker-2", 1, 0, NULL, 0);
+    struct pm_msg_goodbye bye = {.reason = "replaced"};
+    link_send(&other, PM_MSG_GOODBYE, &bye);
+    assert_int_equal(serve_until_done(&t, job, 1, 2).state, PM_JOB_DONE);
+    read_page(&t, "two", PRINT);
+    link_close(&other);
+    fleet_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +341,8 @@ int main(void)
         cmocka_unit_test(leases_name_the_model),
         cmocka_unit_test(the_same_document_is_the_same_job),
         cmocka_unit_test(a_job_that_failed_gives_its_key_up),
+        cmocka_unit_test(the_default_reader_survives),
+        cmocka_unit_test(a_page_between_models_is_not_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

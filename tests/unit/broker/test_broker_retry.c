@@ -225,13 +225,31 @@ static void whole_batches(void **state)
     fleet_close(&t);
 }
 
+/* More than one slice: all of them, and no other. */
+static void many_are_cancelled_in_slices(void **state)
+{
+    (void)state;
+    struct fleet t;
+    fleet_open(&t);
+    char key[16];
+    const uint32_t count = 2500;
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "k%u", i);
+        submit_into(&t.client, "many", key);
+    }
+    submit_into(&t.client, "one", "one");
+    assert_int_equal(count_of(&t.client, PM_MSG_CANCEL, 0, "many"), count);
+    assert_int_equal(count_of(&t.client, PM_MSG_CANCEL, 0, "many"), 0);
+    assert_int_equal(count_of(&t.client, PM_MSG_CANCEL, 0, "one"), 1);
+    fleet_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attempts_are_remembered),
-        cmocka_unit_test(retry_brings_back_what_failed),
-        cmocka_unit_test(out_of_memory_runs_alone),
-        cmocka_unit_test(whole_batches),
+        cmocka_unit_test(attempts_are_remembered),      cmocka_unit_test(retry_brings_back_what_failed),
+        cmocka_unit_test(out_of_memory_runs_alone),     cmocka_unit_test(whole_batches),
+        cmocka_unit_test(many_are_cancelled_in_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,6 +297,25 @@ static void waiting_begins_anew_after_a_restart(void **state)
     pm_sched_free(&b.s);
 }
 
+/* Whoever names another reader with every hello is stopped some time; the others are not. */
+static void readers_are_counted(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, (struct pm_sched_config){0});
+    char name[16];
+    const char *const known[] = {"reader-0"}, *const fresh[] = {"fresh"}, *const mixed[] = {name};
+    uint32_t most = 0;
+    for (; most < 10000 && !pm_sched_check_worker(b.s, fresh, 1, NULL); most++) {
+        snprintf(name, sizeof name, "reader-%u", most);
+        struct pm_sched_peer facts = {.role = PM_ROLE_WORKER, .readers = mixed, .reader_count = 1};
+        pm_sched_peer_end(b.s, b.now, pm_sched_peer_join(b.s, b.now, &facts), PM_PEER_LEFT);
+    }
+    assert_in_range(most, 100, 1000);
+    assert_int_equal(pm_sched_check_worker(b.s, known, 1, NULL), 0);
+    pm_sched_free(&b.s);
+}
+
 /* A worker must not say that it holds what is not for workers, nor another reader's region: the numbers of
  * tasks and attempts can be guessed. */
 static void roles_hold_what_is_theirs(void **state)
@@ -481,6 +500,7 @@ int main(void)
         cmocka_unit_test(results_expire_in_their_time),
         cmocka_unit_test(waiting_begins_anew_after_a_restart),
         cmocka_unit_test(roles_hold_what_is_theirs),
+        cmocka_unit_test(readers_are_counted),
         cmocka_unit_test(retries_have_their_time_again),
         cmocka_unit_test(regions_end_at_their_timeout),
         cmocka_unit_test(unknown_readers_fail_after_a_while),
