@@ -111,7 +111,7 @@ static int run_round(struct bench *b, int round, struct pm_error *err)
 static void report(const struct bench *b)
 {
     static const char *const names[FIGURES] = {"linears", "attention", "norms", "gates",
-                                               "turn",    "put",       "rest",  "total"};
+                                               "turn",    "rest",      "total"};
     double work[FIGURES] = {0}, total = median(b->seconds[TOTAL], b->rounds);
     count_work(b, &work[PM_VISION_LINEARS], &work[PM_VISION_ATTENTION]);
     work[TOTAL] = work[PM_VISION_LINEARS] + work[PM_VISION_ATTENTION];

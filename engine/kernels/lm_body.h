@@ -346,16 +346,24 @@ static void LM(put_values)(const float *x, size_t stride, int count, int dim, in
 {
     pm_check_rows(x, stride, count, dim, sizeof *x);
     pm_check_bytes(block, pm_value_block_bytes(dim, ACT_IS_BF16));
-    int width = (dim + 15) / 16 * 16;
-    for (int j = 0; j < count; j++, x += stride) {
-        int slot = first + j;
-        ACT *values =
-            (ACT *)block + (size_t)(slot / PB_VALUES) * (size_t)width * PB_VALUES + slot % PB_VALUES;
-        ACT row[PM_HEAD_DIM_MAX + VL];
-        for (int d = 0; d < width; d += VL)
-            ACT_PUT(row + d, d < dim ? lm_load(x, d, dim) : V_SET1(0.0f), VL);
-        for (int d = 0; d < width; d++)
-            values[d * PB_VALUES] = row[d];
+    const int width = (dim + 15) / 16 * 16;
+    ACT rows[PB_VALUES][PM_HEAD_DIM_MAX + VL];
+    for (int j = 0; j < count;) {
+        /* In bf16 two slots lie side by side: together, where both are there. */
+        int slot = first + j, part = slot % PB_VALUES;
+        int together = part == 0 && j + PB_VALUES <= count ? PB_VALUES : 1;
+        ACT *values = (ACT *)block + (size_t)(slot / PB_VALUES) * (size_t)width * PB_VALUES;
+        for (int i = 0; i < together; i++, x += stride)
+            for (int d = 0; d < width; d += VL)
+                ACT_PUT(rows[i] + d, d < dim ? lm_load(x, d, dim) : V_SET1(0.0f), VL);
+        if (together == PB_VALUES)
+            for (int d = 0; d < width; d++)
+                for (int i = 0; i < PB_VALUES; i++)
+                    values[d * PB_VALUES + i] = rows[i][d];
+        else
+            for (int d = 0; d < width; d++)
+                values[d * PB_VALUES + part] = rows[0][d];
+        j += together;
     }
 }
 

@@ -21,10 +21,10 @@
 enum sweep { SWEEP_PATCHES, SWEEP_KEYS, SWEEP_ROWS, SWEEP_MERGE, SWEEP_DONE };
 
 enum {
-    SLICE_ROWS = 256,  /* most rows of a slice: bounds the scratch */
+    SLICE_ROWS = 288,  /* most rows of a slice: bounds the scratch; whole tiles of products and attention */
     MIN_ROWS = 32,     /* fewer are not worth a pass over the weights */
-    ROWS_PER_JOB = 16, /* of norms and gates */
-    TILE_ROWS = 64,    /* query rows of one attention call */
+    ROWS_PER_JOB = 16, /* of norms and gates; keys of 16 rows fill whole cache lines of their blocks */
+    TILE_ROWS = 96,    /* query rows of one attention call */
 };
 
 struct pm_vision {
@@ -57,15 +57,23 @@ struct pm_vision {
     int32_t *limits;        /* [TILE_ROWS]: all patches */
     const void **pointers;  /* [heads, 2, key_blocks] */
     /* Scratch of a slice, made once */
-    size_t act_stride, wide_stride;
+    size_t act_stride, wide_stride, turned_stride;
     uint8_t *act, *act2;
     float *wide;   /* [slice_rows, wide_stride] */
-    float *turned; /* [threads, 2 * hidden] */
+    float *turned; /* [threads, ROWS_PER_JOB, turned_stride]: queries and keys */
 };
 
 static size_t even(size_t n)
 {
     return n + (n & 1);
+}
+
+/* Values of a row rounded up to an odd number of cache lines: rows that lie a page apart would meet in the
+ * same places of the caches. */
+static size_t spread(size_t n, size_t value_bytes)
+{
+    size_t lines = (n * value_bytes + 63) / 64;
+    return (lines | 1) * 64 / value_bytes;
 }
 
 static size_t max_size(size_t a, size_t b)
@@ -102,14 +110,16 @@ struct pm_vision *pm_vision_new(const struct pm_vlm_model *model, const struct p
     size_t merged = max_size((size_t)c->out_hidden, (size_t)c->merger_intermediate);
     v->slice_rows = (int)(max_size(SLICE_ROWS / area, 1) * area);
     /* A merged row stands for merge^2 rows, so its scratch always fits when a row's does. */
-    v->act_stride = even(max_size(max_size(hidden, (size_t)c->intermediate), merged));
-    v->wide_stride = max_size(max_size(3 * hidden, 2 * (size_t)c->intermediate), 2 * merged);
+    v->act_stride = spread(max_size(max_size(hidden, (size_t)c->intermediate), merged), v->act_bytes);
+    v->wide_stride =
+        spread(max_size(max_size(3 * hidden, 2 * (size_t)c->intermediate), 2 * merged), sizeof(float));
+    v->turned_stride = spread(2 * hidden, sizeof(float));
     size_t rows = (size_t)v->slice_rows, threads = (size_t)pm_pool_threads(pool);
     void *act, *act2, *wide, *turned;
     int rc = pm_alloc_array(rows * v->act_stride, v->act_bytes, &act, NULL);
     rc |= pm_alloc_array(rows * v->act_stride, v->act_bytes, &act2, NULL);
     rc |= pm_alloc_array(rows * v->wide_stride, sizeof(float), &wide, NULL);
-    rc |= pm_alloc_array(threads * 2 * hidden, sizeof(float), &turned, NULL);
+    rc |= pm_alloc_array(threads * ROWS_PER_JOB * v->turned_stride, sizeof(float), &turned, NULL);
     v->act = act;
     v->act2 = act2;
     v->wide = wide;
@@ -343,59 +353,63 @@ static void locate(const struct pm_vision *v, int patch, int *row_out, int *colu
     *column_out = square % squares * merge + inside % merge;
 }
 
-/* Norm and rotation of some rows of a slice. Queries go to their place, keys back into the slice. */
+/* Norm and rotation of one row's queries and keys. */
+static void turn_row(const struct pm_vision *v, int patch, const float *row, float *turned)
+{
+    const struct pm_vision_config *c = &v->model->config.vision;
+    const struct pm_vision_layer *layer = &v->model->vision.layers[v->block];
+    size_t hidden = (size_t)c->hidden, quarter = (size_t)c->head_dim / 4, dim = (size_t)c->head_dim;
+    float cosines[PM_HEAD_DIM_MAX / 2], sines[PM_HEAD_DIM_MAX / 2];
+    int place[2];
+    locate(v, patch, &place[0], &place[1]);
+    for (int axis = 0; axis < 2; axis++) {
+        size_t from = (size_t)place[axis] * quarter, to = (size_t)axis * quarter;
+        memcpy(cosines + to, v->cosines + from, quarter * sizeof *cosines);
+        memcpy(sines + to, v->sines + from, quarter * sizeof *sines);
+    }
+    if (layer->q_norm) {
+        v->kernels->f32->rms_norm(row, dim, c->heads, c->head_dim, layer->q_norm, c->rms_eps, turned, dim);
+        v->kernels->f32->rms_norm(row + hidden, dim, c->heads, c->head_dim, layer->k_norm, c->rms_eps,
+                                  turned + hidden, dim);
+    } else {
+        memcpy(turned, row, 2 * hidden * sizeof *turned);
+    }
+    (c->rope_pairs == PM_ROPE_INTERLEAVED ? v->kernels->rope_interleaved : v->kernels->rope_half_split)(
+        turned, 2 * c->heads, c->head_dim, c->head_dim / 2, cosines, sines);
+}
+
+/* Keys and values of rows [first, first + count) of the picture into their blocks, all heads. */
+static void put_rows(const struct pm_vision *v, int first, int count, const float *keys, const float *values)
+{
+    const struct pm_vision_config *c = &v->model->config.vision;
+    size_t dim = (size_t)c->head_dim;
+    int slot = first / PM_ATTENTION_BLOCK, at = first % PM_ATTENTION_BLOCK;
+    for (int head = 0; head < c->heads; head++, keys += dim, values += dim) {
+        size_t block = (size_t)head * (size_t)v->key_blocks + (size_t)slot;
+        v->lm->put_keys(keys, v->turned_stride, count, c->head_dim, at, v->keys + block * v->key_bytes);
+        v->lm->put_values(values, v->wide_stride, count, c->head_dim, at, v->values + block * v->value_bytes);
+    }
+}
+
+/* Queries, keys and values of some rows of a slice go to their places. */
 static void do_turn(void *arg, int job, int thread)
 {
     const struct slice *s = arg;
     struct pm_vision *v = s->v;
-    const struct pm_vision_config *c = &v->model->config.vision;
-    const struct pm_vision_layer *layer = &v->model->vision.layers[v->block];
-    size_t hidden = (size_t)c->hidden, quarter = (size_t)c->head_dim / 4, dim = (size_t)c->head_dim;
-    void (*rope)(float *, int, int, int, const float *, const float *) =
-        c->rope_pairs == PM_ROPE_INTERLEAVED ? v->kernels->rope_interleaved : v->kernels->rope_half_split;
-    float *turned = v->turned + (size_t)thread * 2 * hidden;
-    float cosines[PM_HEAD_DIM_MAX / 2], sines[PM_HEAD_DIM_MAX / 2];
-    int end = (job + 1) * ROWS_PER_JOB < s->count ? (job + 1) * ROWS_PER_JOB : s->count;
-    for (int r = job * ROWS_PER_JOB; r < end; r++) {
-        float *row = v->wide + (size_t)r * v->wide_stride;
-        int place[2];
-        locate(v, s->first + r, &place[0], &place[1]);
-        for (int axis = 0; axis < 2; axis++) {
-            size_t from = (size_t)place[axis] * quarter, to = (size_t)axis * quarter;
-            memcpy(cosines + to, v->cosines + from, quarter * sizeof *cosines);
-            memcpy(sines + to, v->sines + from, quarter * sizeof *sines);
-        }
-        if (layer->q_norm) {
-            v->kernels->f32->rms_norm(row, dim, c->heads, c->head_dim, layer->q_norm, c->rms_eps, turned,
-                                      dim);
-            v->kernels->f32->rms_norm(row + hidden, dim, c->heads, c->head_dim, layer->k_norm, c->rms_eps,
-                                      turned + hidden, dim);
-        } else {
-            memcpy(turned, row, 2 * hidden * sizeof *turned);
-        }
-        rope(turned, 2 * c->heads, c->head_dim, c->head_dim / 2, cosines, sines);
-        memcpy(row + hidden, turned + hidden, hidden * sizeof *row);
-        v->lm->convert(turned, hidden, 1, c->hidden, act_row(v->query, v, s->first + r, hidden), hidden);
-    }
-}
-
-/* Keys and values of a slice, one head. */
-static void do_put(void *arg, int head, int thread)
-{
-    (void)thread;
-    const struct slice *s = arg;
-    struct pm_vision *v = s->v;
-    const struct pm_vision_config *c = &v->model->config.vision;
-    size_t hidden = (size_t)c->hidden, blocks = (size_t)v->key_blocks;
-    for (int done = 0, count; done < s->count; done += count) {
-        int slot = s->first + done, at = slot % PM_ATTENTION_BLOCK;
-        count = PM_ATTENTION_BLOCK - at < s->count - done ? PM_ATTENTION_BLOCK - at : s->count - done;
-        size_t block = (size_t)head * blocks + (size_t)(slot / PM_ATTENTION_BLOCK);
-        const float *keys =
-            v->wide + (size_t)done * v->wide_stride + hidden + (size_t)head * (size_t)c->head_dim;
-        v->lm->put_keys(keys, v->wide_stride, count, c->head_dim, at, v->keys + block * v->key_bytes);
-        v->lm->put_values(keys + hidden, v->wide_stride, count, c->head_dim, at,
-                          v->values + block * v->value_bytes);
+    size_t hidden = (size_t)v->model->config.vision.hidden;
+    float *turned = v->turned + (size_t)thread * ROWS_PER_JOB * v->turned_stride;
+    int first = job * ROWS_PER_JOB, count = s->count - first < ROWS_PER_JOB ? s->count - first : ROWS_PER_JOB;
+    const float *rows = v->wide + (size_t)first * v->wide_stride;
+    for (int r = 0; r < count; r++)
+        turn_row(v, s->first + first + r, rows + (size_t)r * v->wide_stride,
+                 turned + (size_t)r * v->turned_stride);
+    v->lm->convert(turned, v->turned_stride, count, (int)hidden,
+                   act_row(v->query, v, s->first + first, hidden), hidden);
+    for (int done = 0, n; done < count; done += n) {
+        int slot = s->first + first + done, left = PM_ATTENTION_BLOCK - slot % PM_ATTENTION_BLOCK;
+        n = count - done < left ? count - done : left;
+        put_rows(v, slot, n, turned + (size_t)done * v->turned_stride + hidden,
+                 rows + (size_t)done * v->wide_stride + 2 * hidden);
     }
 }
 
@@ -410,7 +424,6 @@ static void run_keys(struct slice s)
     run_rows(s);
     run_linear(v, &layer->qkv, v->act, v->act_stride, s.count, v->wide, v->wide_stride, PM_LINEAR_STORE);
     run_phase(v, PM_VISION_TURN, do_turn, &s, (s.count + ROWS_PER_JOB - 1) / ROWS_PER_JOB);
-    run_phase(v, PM_VISION_PUT, do_put, &s, c->heads);
 }
 
 /* ---- attention and MLP ---- */

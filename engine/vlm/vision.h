@@ -37,8 +37,7 @@ enum pm_vision_phase {
     PM_VISION_ATTENTION,
     PM_VISION_NORMS,
     PM_VISION_GATES,
-    PM_VISION_TURN, /* norm and rotation of queries and keys */
-    PM_VISION_PUT,  /* keys and values into their blocks */
+    PM_VISION_TURN, /* norm and rotation of queries and keys; keys and values into their blocks */
     PM_VISION_PHASES
 };
 void pm_vision_set_clock(struct pm_vision *vision, int64_t (*clock)(void));
