@@ -268,10 +268,11 @@ static bool raw_send(int fd, const void *data, size_t bytes)
     return !bytes;
 }
 
+static const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
+
 /* The greeting and READY of ZMTP 3.1 with the NULL mechanism. */
 static void raw_greet(int fd)
 {
-    static const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
     static const uint8_t ready[] = "\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06"
                                    "DEALER\x08Identity\x00\x00\x00\x00";
     (void)raw_send(fd, greeting, sizeof greeting);
@@ -299,11 +300,7 @@ static unsigned attack_zmtp(const char *path, uint64_t random, unsigned count)
             (void)raw_send(fd, "\xff\0\0\0\0\0\0\0\1\x7f\3", next_random(&random) % 11);
             break;
         case 2: /* a good greeting, then noise instead of READY */
-            (void)raw_send(
-                fd,
-                "\xff\0\0\0\0\0\0\0\1\x7f\3\1NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-                "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-                64);
+            (void)raw_send(fd, greeting, sizeof greeting);
             (void)raw_send(fd, noise, size);
             break;
         case 3: /* all good, then noise */
