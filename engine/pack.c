@@ -40,6 +40,20 @@ static void put_le(uint8_t *p, int bytes, uint64_t v)
         p[i] = (uint8_t)v;
 }
 
+/* The one type that a layout other than rows is of. */
+static enum pm_dtype layout_dtype(enum pm_layout layout)
+{
+    switch (layout) {
+    case PM_LAYOUT_PANELS64_BF16:
+        return PM_DTYPE_BF16;
+    case PM_LAYOUT_PANELS64_INT8:
+    case PM_LAYOUT_PANELS64_INT4:
+        return PM_DTYPE_U8;
+    default:
+        return PM_DTYPE_F32;
+    }
+}
+
 int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, const uint64_t *shape)
 {
     uint64_t bytes = pm_dtype_bytes(dtype);
@@ -47,8 +61,7 @@ int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, cons
         return -1;
     if (layout != PM_LAYOUT_ROWS) {
         /* Sides below 2^24 and a product below 2^62 keep every sum here far from overflow. */
-        if (layout < 0 || layout >= PM_LAYOUT_COUNT || rank != 3 ||
-            dtype != (layout == PM_LAYOUT_PANELS64_BF16 ? PM_DTYPE_BF16 : PM_DTYPE_F32))
+        if (layout < 0 || layout >= PM_LAYOUT_COUNT || rank != 3 || dtype != layout_dtype(layout))
             return -1;
         for (int i = 0; i < 3; i++)
             if (!shape[i] || shape[i] >> 24)
@@ -59,7 +72,11 @@ int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, cons
                       (uint64_t)pm_panel_width((int)outputs, (int)((outputs - 1) / PM_PANEL));
         else if (layout == PM_LAYOUT_DEPTHWISE)
             outputs = (outputs + PM_DW_LANES - 1) / PM_DW_LANES * PM_DW_LANES;
-        else {
+        else if (layout == PM_LAYOUT_PANELS64_INT8 || layout == PM_LAYOUT_PANELS64_INT4) {
+            outputs = (outputs + PM_PANEL_QUANT - 1) / PM_PANEL_QUANT;
+            inputs = (inputs - 1 + PM_QUANT_GROUP - 1) / PM_QUANT_GROUP;
+            bytes = layout == PM_LAYOUT_PANELS64_INT8 ? PM_INT8_GROUP_BYTES : PM_INT4_GROUP_BYTES;
+        } else {
             outputs = (outputs + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * PM_PANEL_BF16;
             inputs -= inputs % 2; /* k rounded up to even; no row for a bias */
         }

@@ -58,6 +58,10 @@ enum pm_layout {
         2, /* f32, shape [channels, kh, kw]: [1 + kh * kw][channels padded to 16], bias first */
     PM_LAYOUT_PANELS64_BF16 = 3, /* bf16, shape [n, taps, k]: [(n + 63) / 64][(taps k + 1) / 2][64][2], zeros
                                     where k is odd or outputs end */
+    /* u8, shape [n, taps, k]: [(n + 63) / 64][(taps k + 63) / 64] groups of 64 bf16 scales and 4096 or 2048
+     * bytes of weights (kernels/quant.h) */
+    PM_LAYOUT_PANELS64_INT8 = 4,
+    PM_LAYOUT_PANELS64_INT4 = 5,
     PM_LAYOUT_COUNT
 };
 

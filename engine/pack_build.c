@@ -8,18 +8,13 @@
 #include "engine/glm_ocr/glm_ocr.h"
 #include "engine/ppocr/pack.h"
 
-static const char *const precisions[] = {[PM_PRECISION_F32] = "f32", [PM_PRECISION_BF16] = "bf16"};
-
 static int read_precision(const char *name, enum pm_precision *out, struct pm_error *err)
 {
     *out = PM_PRECISION_BF16;
-    for (size_t i = 0; name && i < sizeof precisions / sizeof *precisions; i++)
-        if (!strcmp(name, precisions[i])) {
-            *out = (enum pm_precision)i;
-            return 0;
-        }
-    return name ? pm_fail(err, PM_EINVAL, "there is no precision \"%.40s\"; there are bf16 and f32", name)
-                : 0;
+    return !name || pm_precision_parse(name, out)
+               ? 0
+               : pm_fail(err, PM_EINVAL,
+                         "there is no precision \"%.40s\"; there are bf16, int8, int4 and f32", name);
 }
 
 int pm_pack_build_precision(const char *name, struct pm_error *err)

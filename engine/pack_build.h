@@ -10,8 +10,9 @@
 #include "base/error.h"
 
 struct pm_pack_build_options {
-    const char *name;      /* of the reader; NULL: what the source says */
-    const char *precision; /* "bf16", "f32"; NULL: bf16. Families of one precision ignore it */
+    const char *name; /* of the reader; NULL: what the source says */
+    const char
+        *precision; /* "bf16", "int8", "int4", "f32"; NULL: bf16. Families of one precision ignore it */
     void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes); /* NULL */
     void *progress_ctx;
 };

@@ -12,7 +12,8 @@ static const struct pm_option options[] = {
     {"name", 'n', PM_OPTION_TEXT, "NAME", "add, pack: the name of the reader. Default: that of the source.",
      AT(name), 0, 0},
     {"precision", 'p', PM_OPTION_TEXT, "WORD",
-     "add, pack: what the model computes in: bf16 (the default), or f32, the reference, of twice the size.",
+     "add, pack: what the model computes in: bf16 (the default), int8 or int4 (smaller and faster, a little less "
+     "exact), or f32, the reference, of twice the size.",
      AT(precision), 0, 0},
     {"replace", 0, PM_OPTION_FLAG, NULL, "add: put the model in the place of the one that has the name.",
      AT(replaces), 0, 0},
@@ -56,7 +57,7 @@ static int run_verb(const struct pm_model_settings *s, const struct pm_arguments
     size_t count = arguments->count - 1;
     if (!strcmp(verb, "add"))
         return count == 1 ? pm_cli_model_add(s, arguments->items[1])
-                          : usage("add PATH [--name NAME] [--precision bf16|f32] [--replace]");
+                          : usage("add PATH [--name NAME] [--precision WORD] [--replace]");
     if (!strcmp(verb, "pack"))
         return count == 1 && s->out ? pm_cli_model_pack(s, arguments->items[1]) : usage("pack SRC -o OUT");
     if (!strcmp(verb, "list"))
@@ -96,7 +97,7 @@ const struct pm_command pm_command_model = {
          .arguments = "VERB [PATH|NAME]...",
          .summary = "add, list, show, check and remove models",
          .about =
-             " add PATH [--name NAME] [--precision bf16|f32] [--replace]\n"
+             " add PATH [--name NAME] [--precision WORD] [--replace]\n"
              " list [--json]\n"
              " show NAME... [--json]\n"
              " verify [NAME|PATH]...\n"

@@ -111,18 +111,45 @@ static int check_short(const char *name, const uint16_t *values, uint64_t count,
     return bad ? pm_fail(err, PM_EFORMAT, "tensor %s: a value is too large for bf16", name) : 0;
 }
 
+/* The panel of these rows in p->packed. */
+static int fill(struct packing *p, const struct pm_glm_ocr_item *item, enum pm_layout layout,
+                const float *bias, uint64_t first, uint64_t count, uint64_t *bytes_out, struct pm_error *err)
+{
+    const uint64_t k = item->k;
+    if (layout == PM_LAYOUT_PANELS48) {
+        uint64_t width = (uint64_t)pm_panel_width((int)item->n, (int)(first / PM_PANEL));
+        *bytes_out = (1 + k) * width * sizeof(float);
+        fill_panel(p->rows, bias + first, count, k, width, (float *)(void *)p->packed);
+        return 0;
+    }
+    if (layout == PM_LAYOUT_PANELS64_BF16) {
+        uint64_t values = pm_panel_bf16_values((int)count, (size_t)k);
+        *bytes_out = values * sizeof(uint16_t);
+        memset(p->packed, 0, (size_t)*bytes_out);
+        for (uint64_t r = 0; r < count; r++)
+            pm_panel_bf16_put((uint16_t *)(void *)p->packed, (size_t)k, (int)r, p->rows + r * k);
+        return check_short(item->name, (const uint16_t *)(const void *)p->packed, values, err);
+    }
+    enum pm_quant_bits bits = layout == PM_LAYOUT_PANELS64_INT4 ? PM_QUANT_INT4 : PM_QUANT_INT8;
+    *bytes_out = pm_quant_panel_bytes(bits, (int)count, (size_t)k);
+    return pm_quant_panel_fill(bits, p->rows, (int)count, (size_t)k, p->packed)
+               ? 0
+               : pm_fail(err, PM_EFORMAT, "tensor %s: a value is too large for %d bits", item->name,
+                         (int)bits);
+}
+
 static int write_panels(struct packing *p, const struct pm_glm_ocr_item *item, const float *bias,
                         struct pm_error *err)
 {
-    const bool is_short = p->options->precision == PM_PRECISION_BF16;
+    const enum pm_layout layout = pm_glm_ocr_layout(item, p->options->precision);
     const uint64_t shape[3] = {item->n, 1, item->k}, k = item->k;
-    const uint64_t step = is_short ? PM_PANEL_BF16 : PM_PANEL;
-    int rc = pm_pack_writer_begin(p->writer, item->name, is_short ? PM_DTYPE_BF16 : PM_DTYPE_F32,
-                                  is_short ? PM_LAYOUT_PANELS64_BF16 : PM_LAYOUT_PANELS48, 3, shape, err);
+    const uint64_t step = layout == PM_LAYOUT_PANELS48 ? PM_PANEL : PM_PANEL_BF16;
+    int rc =
+        pm_pack_writer_begin(p->writer, item->name, pm_glm_ocr_layout_dtype(layout), layout, 3, shape, err);
     if (!rc)
         rc = need((void **)&p->rows, &p->rows_capacity, (step + 1) * k * sizeof(float), err);
     if (!rc)
-        rc = need((void **)&p->packed, &p->packed_capacity, step * (k + 1) * sizeof(float), err);
+        rc = need((void **)&p->packed, &p->packed_capacity, step * (k + PM_QUANT_GROUP) * sizeof(float), err);
     for (uint64_t first = 0; first < item->n && !rc; first += step) {
         uint64_t count = item->n - first < step ? item->n - first : step, bytes;
         rc = read_rows(p, item->sources, item->source_count, first, count, p->rows, err);
@@ -130,25 +157,14 @@ static int write_panels(struct packing *p, const struct pm_glm_ocr_item *item, c
             break;
         for (uint64_t r = 0; item->taps > 1 && r < count; r++)
             turn_row(p->rows + r * k, p->rows + step * k, k, item->taps);
-        if (is_short) {
-            uint64_t values = pm_panel_bf16_values((int)count, (size_t)k);
-            bytes = values * sizeof(uint16_t);
-            memset(p->packed, 0, (size_t)bytes);
-            for (uint64_t r = 0; r < count; r++)
-                pm_panel_bf16_put((uint16_t *)(void *)p->packed, (size_t)k, (int)r, p->rows + r * k);
-            rc = check_short(item->name, (const uint16_t *)(const void *)p->packed, values, err);
-        } else {
-            uint64_t width = (uint64_t)pm_panel_width((int)item->n, (int)(first / step));
-            bytes = (1 + k) * width * sizeof(float);
-            fill_panel(p->rows, bias + first, count, k, width, (float *)(void *)p->packed);
-        }
+        rc = fill(p, item, layout, bias, first, count, &bytes, err);
         if (!rc)
             rc = pm_pack_writer_append(p->writer, p->packed, (size_t)bytes, err);
     }
     return rc;
 }
 
-/* In bf16 the bias is a tensor of its own, in f32. */
+/* But in f32 the bias is a tensor of its own, of f32. */
 static int write_linear(struct packing *p, const struct pm_glm_ocr_item *item, struct pm_error *err)
 {
     const uint64_t padded = (item->n + PM_PANEL_BF16 - 1) / PM_PANEL_BF16 * PM_PANEL_BF16;
@@ -156,7 +172,7 @@ static int write_linear(struct packing *p, const struct pm_glm_ocr_item *item, s
     int rc = read_bias(p, item, padded, &bias, err);
     if (!rc)
         rc = write_panels(p, item, bias, err);
-    if (!rc && item->biases[0] && p->options->precision == PM_PRECISION_BF16) {
+    if (!rc && item->biases[0] && pm_precision_is_bf16(p->options->precision)) {
         char *name = pm_xprintf("%.*s.bias", (int)(strlen(item->name) - strlen(".weight")), item->name);
         rc = pm_pack_writer_add(p->writer, name, PM_DTYPE_F32, PM_LAYOUT_ROWS, 1, &padded, bias, err);
         free(name);
@@ -167,7 +183,7 @@ static int write_linear(struct packing *p, const struct pm_glm_ocr_item *item, s
 
 static int write_rows(struct packing *p, const struct pm_glm_ocr_item *item, struct pm_error *err)
 {
-    const bool is_short = item->kind == PM_GLM_OCR_TABLE && p->options->precision == PM_PRECISION_BF16;
+    const bool is_short = item->kind == PM_GLM_OCR_TABLE && pm_precision_is_bf16(p->options->precision);
     const bool is_vector = item->kind == PM_GLM_OCR_VECTOR;
     const uint64_t shape[2] = {item->n, item->k}, k = item->k;
     uint64_t step = CHUNK_BYTES / (k * sizeof(float));

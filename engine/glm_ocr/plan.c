@@ -215,14 +215,49 @@ void pm_glm_ocr_plan_free(struct pm_glm_ocr_plan *plan)
     *plan = (struct pm_glm_ocr_plan){0};
 }
 
+enum pm_layout pm_glm_ocr_layout(const struct pm_glm_ocr_item *item, enum pm_precision precision)
+{
+    switch (precision) {
+    case PM_PRECISION_F32:
+        return PM_LAYOUT_PANELS48;
+    case PM_PRECISION_BF16:
+        return PM_LAYOUT_PANELS64_BF16;
+    default:
+        break;
+    }
+    bool is_text = !strncmp(item->name, TEXT "layers.", strlen(TEXT "layers."));
+    return precision == PM_PRECISION_INT4 && is_text && !ends_with(item->name, "shared_head.head.weight")
+               ? PM_LAYOUT_PANELS64_INT4
+               : PM_LAYOUT_PANELS64_INT8;
+}
+
+enum pm_dtype pm_glm_ocr_layout_dtype(enum pm_layout layout)
+{
+    switch (layout) {
+    case PM_LAYOUT_PANELS64_BF16:
+        return PM_DTYPE_BF16;
+    case PM_LAYOUT_PANELS64_INT8:
+    case PM_LAYOUT_PANELS64_INT4:
+        return PM_DTYPE_U8;
+    default:
+        return PM_DTYPE_F32;
+    }
+}
+
 uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_precision precision)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < plan->count; i++) {
         const struct pm_glm_ocr_item *item = &plan->items[i];
-        bool is_short = pm_precision_is_bf16(precision) && item->kind != PM_GLM_OCR_VECTOR;
-        uint64_t rows = item->kind == PM_GLM_OCR_LINEAR ? (item->n + 63) / 64 * 64 : item->n;
-        bytes += rows * (item->k + (item->kind == PM_GLM_OCR_LINEAR ? 2 : 0)) * (is_short ? 2 : 4);
+        if (item->kind == PM_GLM_OCR_LINEAR) {
+            enum pm_layout layout = pm_glm_ocr_layout(item, precision);
+            int64_t panels = pm_pack_bytes(pm_glm_ocr_layout_dtype(layout), layout, 3,
+                                           (const uint64_t[]){item->n, 1, item->k});
+            bytes += (panels > 0 ? (uint64_t)panels : 0) + (item->n + 63) / 64 * 64 * sizeof(float);
+        } else {
+            bool is_short = pm_precision_is_bf16(precision) && item->kind == PM_GLM_OCR_TABLE;
+            bytes += item->n * item->k * (is_short ? 2 : 4);
+        }
     }
     return bytes;
 }

@@ -7,6 +7,7 @@
 #define PM_ENGINE_GLM_OCR_PLAN_H
 
 #include "engine/glm_ocr/glm_ocr.h"
+#include "engine/pack.h"
 
 enum { PM_GLM_OCR_JOINED = 3 };
 
@@ -39,6 +40,11 @@ struct pm_glm_ocr_plan {
 int pm_glm_ocr_plan_make(const struct pm_weights *weights, struct pm_vlm_config *config,
                          struct pm_glm_ocr_plan *out, struct pm_error *err);
 void pm_glm_ocr_plan_free(struct pm_glm_ocr_plan *plan);
+
+/* How the panels of a LINEAR are written. int4 is for the products of the text layers: pictures and the words
+ * that come out keep 8 bits. */
+enum pm_layout pm_glm_ocr_layout(const struct pm_glm_ocr_item *item, enum pm_precision precision);
+enum pm_dtype pm_glm_ocr_layout_dtype(enum pm_layout layout);
 
 /* Bytes of the packed tensors, about (without index and gaps). */
 uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_precision precision);

@@ -226,6 +226,7 @@ const struct pm_kernels pm_kernels_avx2 = {
     .add_rms_norm = vec_add_rms_norm,
     .rope_interleaved = vec_rope_interleaved,
     .rope_half_split = vec_rope_half_split,
+    .quant = &pm_quant_avx2,
 };
 #else
 typedef int pm_kernels_avx2_not_on_this_machine;

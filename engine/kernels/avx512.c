@@ -129,14 +129,25 @@ const struct pm_kernels pm_kernels_avx512 = {
     SHARED,
     .gemm_bf16 = gemm_bf16,
     .bf16 = &lm_kernels_bf16,
+    .quant = &pm_quant_avx512,
 };
 
-/* The same with the bf16 functions of avx512bf16.c. */
+/* The same with the integer products of quant_avx512vnni.c. */
+const struct pm_kernels pm_kernels_avx512vnni = {
+    .name = "avx512vnni",
+    SHARED,
+    .gemm_bf16 = gemm_bf16,
+    .bf16 = &lm_kernels_bf16,
+    .quant = &pm_quant_avx512vnni,
+};
+
+/* The same with the bf16 functions of avx512bf16.c, too. */
 const struct pm_kernels pm_kernels_avx512bf16 = {
     .name = "avx512bf16",
     SHARED,
     .gemm_bf16 = pm_avx512bf16_gemm,
     .bf16 = &pm_avx512bf16_lm,
+    .quant = &pm_quant_avx512vnni,
 };
 #else
 typedef int pm_kernels_avx512_not_on_this_machine;

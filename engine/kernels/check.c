@@ -84,6 +84,23 @@ void pm_check_attention(const struct pm_attention *a, bool is_bf16)
         pm_check_bytes(a->values[block], pm_value_block_bytes(a->dim, is_bf16));
     }
 }
+
+void pm_check_quant_rows(const struct pm_quant_rows *rows)
+{
+    size_t pieces = (size_t)rows->rows * (size_t)rows->groups;
+    pm_check_bytes(rows->values, pieces * PM_QUANT_GROUP);
+    pm_check_floats(rows->scales, pieces);
+    pm_check_bytes(rows->corrections, pieces * sizeof *rows->corrections);
+}
+
+void pm_check_gemm_quant(const struct pm_gemm_quant *g, size_t group_bytes)
+{
+    pm_check_quant_rows(g->x);
+    pm_check_bytes(g->panel, (size_t)g->x->groups * group_bytes);
+    pm_check_rows(g->out, g->out_stride, g->x->rows, g->columns, sizeof *g->out);
+    if (g->bias)
+        pm_check_floats(g->bias, PM_PANEL_QUANT);
+}
 #else
 typedef int pm_kernels_check_only_in_sanitizer_builds;
 #endif

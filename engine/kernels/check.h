@@ -17,6 +17,8 @@ void pm_check_gemm(const struct pm_gemm *g);
 void pm_check_depthwise(const struct pm_dw *d);
 void pm_check_gemm_bf16(const struct pm_gemm_bf16 *g);
 void pm_check_attention(const struct pm_attention *a, bool is_bf16);
+void pm_check_quant_rows(const struct pm_quant_rows *rows);
+void pm_check_gemm_quant(const struct pm_gemm_quant *g, size_t group_bytes);
 #else
 static inline void pm_check_bytes(const void *data, size_t bytes)
 {
@@ -39,6 +41,15 @@ static inline void pm_check_attention(const struct pm_attention *a, bool is_bf16
 {
     (void)a;
     (void)is_bf16;
+}
+static inline void pm_check_quant_rows(const struct pm_quant_rows *rows)
+{
+    (void)rows;
+}
+static inline void pm_check_gemm_quant(const struct pm_gemm_quant *g, size_t group_bytes)
+{
+    (void)g;
+    (void)group_bytes;
 }
 static inline void pm_check_floats(const float *data, size_t count)
 {

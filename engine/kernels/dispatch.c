@@ -14,9 +14,12 @@ static const struct pm_kernels *available(const char *name)
     int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    int has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+    int has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
+    int has_bf16 = has_vnni && __builtin_cpu_supports("avx512bf16");
     if (has_bf16 && (!name || !strcmp(name, "avx512bf16")))
         return &pm_kernels_avx512bf16;
+    if (has_vnni && (!name || !strcmp(name, "avx512vnni")))
+        return &pm_kernels_avx512vnni;
     if (has_avx512 && (!name || !strcmp(name, "avx512")))
         return &pm_kernels_avx512;
     if (has_avx2 && (!name || !strcmp(name, "avx2")))

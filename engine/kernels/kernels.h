@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/kernels/quant.h"
+
 enum { PM_PANEL = 48, PM_GEMM_TAPS = 3, PM_DW_TAPS = 7, PM_DW_LANES = 16 };
 
 enum pm_act {
@@ -130,7 +132,7 @@ size_t pm_key_block_bytes(int dim, bool is_bf16);
 size_t pm_value_block_bytes(int dim, bool is_bf16);
 
 struct pm_kernels {
-    const char *name; /* "avx512bf16", "avx512", "avx2", "plain" */
+    const char *name; /* "avx512bf16", "avx512vnni", "avx512", "avx2", "plain" */
     void (*gemm)(const struct pm_gemm *g);
     void (*depthwise)(const struct pm_dw *d);
     void (*activate)(float *x, size_t n, enum pm_act act);
@@ -150,6 +152,7 @@ struct pm_kernels {
     /* ---- language models ---- */
     void (*gemm_bf16)(const struct pm_gemm_bf16 *g);
     const struct pm_lm_kernels *f32, *bf16; /* by precision */
+    const struct pm_quant_kernels *quant;   /* products of int8 and int4 */
     /* x[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias, in place */
     void (*layer_norm)(float *x, size_t stride, int rows, int n, const float *weight, const float *bias,
                        float eps);
@@ -177,6 +180,7 @@ extern const struct pm_kernels pm_kernels_plain;
 #if defined(__x86_64__)
 extern const struct pm_kernels pm_kernels_avx2;
 extern const struct pm_kernels pm_kernels_avx512;
+extern const struct pm_kernels pm_kernels_avx512vnni;
 extern const struct pm_kernels pm_kernels_avx512bf16;
 #endif
 

@@ -144,4 +144,5 @@ const struct pm_kernels pm_kernels_plain = {
     .add_rms_norm = pm_plain_add_rms_norm,
     .rope_interleaved = pm_plain_rope_interleaved,
     .rope_half_split = pm_plain_rope_half_split,
+    .quant = &pm_quant_plain,
 };

@@ -6,9 +6,11 @@
 
 /* Full unrolling of loops with constant bounds; sums in arrays stay in registers only then. */
 #if defined(__clang__)
-#define PM_UNROLL _Pragma("clang loop unroll(full)")
+#define PM_UNROLL    _Pragma("clang loop unroll(full)")
+#define PM_NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
-#define PM_UNROLL _Pragma("GCC unroll 32")
+#define PM_UNROLL    _Pragma("GCC unroll 32")
+#define PM_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 #endif

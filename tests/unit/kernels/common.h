@@ -67,7 +67,7 @@ static inline void check(const char *kernels, const char *what, double got, doub
 /* Runs every test with every table that this processor has as its state. */
 static inline int run_all(const char *group, const struct CMUnitTest *tests, size_t count)
 {
-    static const char *const names[] = {"plain", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[] = {"plain", "avx2", "avx512", "avx512vnni", "avx512bf16"};
     int failed = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct pm_kernels *kernels = pm_kernels_get(names[i]);
