@@ -32,7 +32,7 @@ static inline float KV8(round)(const float *restrict x, int dim, int8_t *restric
         top = size > top ? size : top;
     }
     if (!(top > 0) || !isfinite(top)) {
-        memset(out, 0, (size_t)dim);
+        memset(out, 0, dim > 0 ? (size_t)dim : 0);
         return 0;
     }
     float scale = top / 127;
