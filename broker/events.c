@@ -9,9 +9,10 @@
 #include "broker/broker.h"
 #include "broker/gate.h"
 
-#define PROGRESS_US  100000
-#define PARTIAL_MOST 256
-#define EVENT_MOST   4096
+#define PROGRESS_US   100000
+#define PARTIAL_MOST  256
+#define EVENT_MOST    4096
+#define PROGRESS_MOST 16384 /* jobs whose snapshot is due */
 
 static void drop_first(struct pm_conn *c)
 {
@@ -35,12 +36,23 @@ void pm_events_free(struct pm_conn *c)
     pm_map_free(&c->progress);
 }
 
+/* Who watches everything and does not read has a bound, too: it is told that it has missed something. */
+static void note_progress(struct pm_broker *b, struct pm_conn *c, uint64_t job)
+{
+    if (c->progress.count < PROGRESS_MOST || pm_map_get(&c->progress, job)) {
+        pm_map_put(&c->progress, job, c);
+        return;
+    }
+    pm_count(b, PM_COUNT_events_lost);
+    c->has_lost = true;
+}
+
 void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind kind, uint64_t job,
                     uint32_t page, uint32_t region, const char *blob, const char *text)
 {
     pm_conn_waits(b, c);
     if (kind == PM_EVENT_PROGRESS) {
-        pm_map_put(&c->progress, job, c);
+        note_progress(b, c, job);
         return;
     }
     if (kind == PM_EVENT_PARTIAL && c->event_count >= PARTIAL_MOST) {
@@ -50,7 +62,7 @@ void pm_events_push(struct pm_broker *b, struct pm_conn *c, enum pm_event_kind k
     if (c->event_count >= EVENT_MOST) {
         while (c->event_first) {
             pm_count(b, PM_COUNT_events_lost);
-            pm_map_put(&c->progress, c->event_first->job, c);
+            note_progress(b, c, c->event_first->job);
             drop_first(c);
         }
         c->has_lost = true;
