@@ -51,6 +51,19 @@ uint64_t pm_host_rss_bytes(uint64_t pid)
     return sscanf(line, "%llu %llu", &all, &resident) == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+uint64_t pm_host_own_bytes(void)
+{
+    char line[128];
+    unsigned long long kb = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && !kb && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %llu kB", &kb) != 1)
+            kb = 0;
+    if (f)
+        fclose(f);
+    return (uint64_t)kb * 1024;
+}
+
 int pm_host_cores(void)
 {
     cpu_set_t set;

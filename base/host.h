@@ -13,5 +13,7 @@ int pm_host_cores(void);
 
 /* Resident memory of a process of this host; 0 when it cannot be told. */
 uint64_t pm_host_rss_bytes(uint64_t pid);
+/* Of this process, without mapped files; 0 when it cannot be told. */
+uint64_t pm_host_own_bytes(void);
 
 #endif

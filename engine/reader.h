@@ -37,7 +37,9 @@ struct pm_reader_config {
     int threads;           /* compute threads of this reader, >= 1 */
     int max_running;       /* most requests admitted at once, >= 1 */
     /* Readers that write token by token; the others ignore them. */
-    size_t cache_bytes; /* most memory for what running texts need (KV cache); 0: the family's choice */
+    size_t memory_bytes; /* most memory of the process beyond mapped files; 0: no limit */
+    bool kv_int8;        /* what running texts need in 8 bits */
+    size_t cache_bytes;  /* most memory for what running texts need (KV cache); 0: the family's choice */
     /* Tokens guessed ahead; they change the speed only. 0: as many as pay, -1: none, else always so many. */
     int drafts;
 };

@@ -1,4 +1,6 @@
 /* pagemill-worker: reads regions. Started by the supervisor; see pagemill-worker(8). */
+#include <malloc.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "base/log.h"
@@ -12,8 +14,8 @@
 
 struct settings {
     struct pm_peer_settings peer;
-    const char *models, *reader;
-    uint32_t threads, cache_mb, drafts;
+    const char *models, *reader, *kv;
+    uint32_t threads, cache_mb, memory_mb, drafts;
 };
 static const struct pm_option options[] = {
     {"models", 0, PM_OPTION_NEED_TEXT, "DIR[:DIR...]",
@@ -30,6 +32,15 @@ static const struct pm_option options[] = {
      "Readers that write token by token: most memory for the texts being written; when it is full, regions "
      "wait for each other. Default: 2048.",
      offsetof(struct settings, cache_mb), 1, 1u << 24},
+    {"kv", 0, PM_OPTION_TEXT, "bf16|int8",
+     "How these texts are kept: int8 takes half the room and moves results a little. Default: bf16.",
+     offsetof(struct settings, kv), 0, 0},
+    {"memory", 0, PM_OPTION_UINT, "MB",
+     "Readers that write token by token: most memory of this process beyond the mapped weights, all of it "
+     "together. Regions wait until what they need is free; one that needs more than there is is refused, "
+     "with "
+     "the numbers. Default: no limit but --kv-memory.",
+     offsetof(struct settings, memory_mb), 1, 1u << 24},
     {"drafts", 0, PM_OPTION_UINT, "N",
      "Readers that write token by token: always so many tokens guessed ahead, when the model can; the text "
      "is "
@@ -68,12 +79,21 @@ static int run(void *settings, struct pm_error *err)
         pm_log(PM_LOG_WARNING,
                "PAGEMILL_ISA asks for \"%s\", which this processor or program does not have: using \"%s\"",
                missing, pm_kernels_get(NULL)->name);
+    if (s->kv && strcmp(s->kv, "int8") != 0 && strcmp(s->kv, "bf16") != 0) {
+        pm_fail(err, PM_EINVAL, "--kv %.40s: must be bf16 or int8", s->kv);
+        return EX_USAGE;
+    }
+    /* Freed arrays go back to the system at once: what is given back must not count against --memory. */
+    if (s->memory_mb)
+        mallopt(M_MMAP_THRESHOLD, 1 << 20);
     int rc = pm_model_find(s->models, s->reader, &model, err);
     if (!rc) {
         struct pm_reader_config config = {.model_dir = model.dir,
                                           .threads = (int)s->threads,
                                           .max_running = (int)s->peer.credit,
                                           .cache_bytes = (size_t)s->cache_mb << 20,
+                                          .memory_bytes = (size_t)s->memory_mb << 20,
+                                          .kv_int8 = s->kv && !strcmp(s->kv, "int8"),
                                           .drafts = s->drafts == MODELS_DRAFTS ? 0
                                                     : s->drafts                ? (int)s->drafts
                                                                                : -1};

@@ -11,8 +11,8 @@
 
 struct settings {
     struct pm_read_options read;
-    uint32_t workers, threads;
-    const char *models, *log, *log_level, *color;
+    uint32_t workers, threads, kv_memory_mb, memory_mb;
+    const char *kv, *models, *log, *log_level, *color;
 };
 
 static const struct pm_option own_options[] = {
@@ -22,6 +22,16 @@ static const struct pm_option own_options[] = {
     {"threads", 0, PM_OPTION_UINT, "N",
      "Compute threads of a worker. Default: 1; for readers of blocks one a core.",
      offsetof(struct settings, threads), 1, 1024},
+    {"kv-memory", 0, PM_OPTION_UINT, "MB",
+     "Most memory of a worker for texts being written, by readers that write token by token.",
+     offsetof(struct settings, kv_memory_mb), 1, 1u << 24},
+    {"kv", 0, PM_OPTION_TEXT, "bf16|int8",
+     "How these texts are kept: int8 takes half the room and moves results a little. Default: bf16.",
+     offsetof(struct settings, kv), 0, 0},
+    {"memory", 0, PM_OPTION_UINT, "MB",
+     "Most memory of such a worker beyond the mapped weights: regions wait until what they need is free; one "
+     "that needs more than there is is refused.",
+     offsetof(struct settings, memory_mb), 1, 1u << 24},
     {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
      "The folders of models. Default: those of `pagemill model add` and the installed ones.",
      offsetof(struct settings, models), 0, 0},
@@ -45,7 +55,10 @@ static int run_private(const struct settings *s, const struct pm_batch_config *c
                                              .log_path = s->log,
                                              .log_level = s->log_level,
                                              .workers = s->workers,
-                                             .threads = s->threads};
+                                             .threads = s->threads,
+                                             .kv_memory_mb = s->kv_memory_mb,
+                                             .memory_mb = s->memory_mb,
+                                             .kv_int8 = s->kv && !strcmp(s->kv, "int8")};
     int rc = pm_private_start(&fleet_config, &fleet, &err);
     if (rc) {
         pm_cli_error("%s", err.text);
@@ -80,6 +93,10 @@ static int run(const struct pm_command *command, int argc, char **argv)
         code = pm_read_prepare(command, &s.read, &arguments, &config, &intake);
     if (code < 0 && s.log_level && pm_log_level_parse(s.log_level) < 0) {
         pm_cli_error("parse: --log-level is debug, info, warning or error, not \"%s\"", s.log_level);
+        code = PM_EXIT_USAGE;
+    }
+    if (code < 0 && s.kv && strcmp(s.kv, "int8") != 0 && strcmp(s.kv, "bf16") != 0) {
+        pm_cli_error("parse: --kv is bf16 or int8, not \"%.40s\"", s.kv);
         code = PM_EXIT_USAGE;
     }
     if (code < 0 && (interrupt_fd = pm_interrupt_open(&err)) < 0) {

@@ -61,6 +61,13 @@ static const struct pm_option options[] = {
     {"kv-memory", 0, PM_OPTION_UINT, "MB",
      "Most memory of a worker for texts being written, by readers that write token by token.",
      UP(kv_memory_mb), 1, 1u << 24},
+    {"kv", 0, PM_OPTION_TEXT, "bf16|int8",
+     "How these texts are kept: int8 takes half the room and moves results a little. Default: bf16.", UP(kv),
+     0, 0},
+    {"memory", 0, PM_OPTION_UINT, "MB",
+     "Most memory of such a worker beyond the mapped weights: regions wait until what they need is free; one "
+     "that needs more than there is is refused.",
+     UP(memory_mb), 1, 1u << 24},
     {"models", 0, PM_OPTION_TEXT, "DIR[:DIR...]",
      "The folders of models. Default: those of `pagemill model add` and the installed ones.", UP(models), 0,
      0},
@@ -286,6 +293,8 @@ static int serve(const struct settings *s, struct pm_error *err)
                                                         : pm_readers_layouts(readers.items, readers.count),
                                  .credit = up->credit,
                                  .kv_memory_mb = up->kv_memory_mb,
+                                 .memory_mb = up->memory_mb,
+                                 .kv = up->kv,
                                  .pixel_budget_mb = f.pixel_budget_mb,
                                  .result_ttl_s = up->result_ttl_s,
                                  .drain_s = up->drain_s ? up->drain_s : 60,
@@ -398,6 +407,10 @@ static int run(const struct pm_command *command, int argc, char **argv)
     }
     if (code < 0 && s.up.join && s.up.listen) {
         pm_cli_error("up: --join runs workers for a broker elsewhere; --listen belongs to that broker");
+        code = PM_EXIT_USAGE;
+    }
+    if (code < 0 && s.up.kv && strcmp(s.up.kv, "int8") != 0 && strcmp(s.up.kv, "bf16") != 0) {
+        pm_cli_error("up: --kv is bf16 or int8, not \"%.40s\"", s.up.kv);
         code = PM_EXIT_USAGE;
     }
     if (code < 0 && s.up.log_level && (level = pm_log_level_parse(s.up.log_level)) < 0) {

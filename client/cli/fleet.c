@@ -213,6 +213,10 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
                 put_number(&a, "--credit", f->credit);
             if (f->kv_memory_mb)
                 put_number(&a, "--kv-memory", f->kv_memory_mb);
+            if (f->memory_mb)
+                put_number(&a, "--memory", f->memory_mb);
+            if (f->kv)
+                put_pair(&a, "--kv", f->kv);
         } else if (!strcmp(kind, "layoutd")) {
             rc = put_layoutd(f, &a, err);
         }

@@ -34,6 +34,8 @@ struct pm_fleet { /* strings borrowed */
     uint32_t layouts;
     uint32_t credit;          /* regions a worker holds; 0: its default */
     uint32_t kv_memory_mb;    /* a worker's, for texts being written; 0: its default */
+    uint32_t memory_mb;       /* a worker's, all beyond mapped weights; 0: no limit */
+    const char *kv;           /* how these texts are kept: "bf16", "int8"; NULL: its default */
     uint32_t pixel_budget_mb; /* 0: the broker's default */
     uint32_t result_ttl_s;    /* 0: the broker's default */
     uint32_t drain_s;         /* patience with work in hand when stopping */

@@ -120,13 +120,16 @@ enum {
     A_REPORT,
     A_RUN_LOCK,
     A_STATE_LOCK,
+    A_KV_MEMORY,
+    A_MEMORY,
+    A_KV_INT8,
     A_COUNT
 };
 
 static int start_supervisor(struct pm_private *p, struct pm_error *err)
 {
     int life[2] = {-1, -1}, report[2] = {-1, -1}, log_fd = -1, rc = 0;
-    char *numbers[8] = {0}, *self = pm_locate_self();
+    char *numbers[11] = {0}, *self = pm_locate_self();
     if (pipe2(life, O_CLOEXEC) || pipe2(report, O_CLOEXEC)) {
         rc = pm_fail_errno(err, "cannot make a pipe");
         goto out;
@@ -138,15 +141,16 @@ static int start_supervisor(struct pm_private *p, struct pm_error *err)
             goto out;
         }
     }
-    const unsigned values[8] = {p->config.workers,     p->config.layouts,      p->config.threads,
-                                p->pixel_budget_mb,    (unsigned)life[0],      (unsigned)report[1],
-                                (unsigned)p->run_lock, (unsigned)p->state_lock};
-    for (int i = 0; i < 8; i++)
+    const unsigned values[11] = {p->config.workers,     p->config.layouts,       p->config.threads,
+                                 p->pixel_budget_mb,    (unsigned)life[0],       (unsigned)report[1],
+                                 (unsigned)p->run_lock, (unsigned)p->state_lock, p->config.kv_memory_mb,
+                                 p->config.memory_mb,   p->config.kv_int8};
+    for (int i = 0; i < 11; i++)
         numbers[i] = pm_xprintf("%u", values[i]);
-    const char *argv[] = {"pagemill", "fleet-private",  p->run_dir,          p->state_dir,
-                          p->models,  p->config.reader, p->config.log_level, numbers[0],
-                          numbers[1], numbers[2],       numbers[3],          numbers[4],
-                          numbers[5], numbers[6],       numbers[7],          NULL};
+    const char *argv[] = {"pagemill",       "fleet-private",     p->run_dir,  p->state_dir, p->models,
+                          p->config.reader, p->config.log_level, numbers[0],  numbers[1],   numbers[2],
+                          numbers[3],       numbers[4],          numbers[5],  numbers[6],   numbers[7],
+                          numbers[8],       numbers[9],          numbers[10], NULL};
     const int keep[4] = {life[0], report[1], p->run_lock, p->state_lock};
     struct pm_spawn spawn = {.path = self,
                              .argv = argv,
@@ -174,7 +178,7 @@ out:
     }
     if (log_fd >= 0)
         close(log_fd);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 11; i++)
         free(numbers[i]);
     free(self);
     return rc;
@@ -331,6 +335,9 @@ int pm_private_main(int argc, char **argv)
                              .log_level = argv[A_LEVEL],
                              .layouts = number(argv[A_LAYOUTS]),
                              .pixel_budget_mb = number(argv[A_BUDGET]),
+                             .kv_memory_mb = number(argv[A_KV_MEMORY]),
+                             .memory_mb = number(argv[A_MEMORY]),
+                             .kv = number(argv[A_KV_INT8]) ? "int8" : NULL,
                              .drain_s = 1,
                              .life_fd = fds[0],
                              .report_fd = fds[1],

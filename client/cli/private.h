@@ -10,6 +10,7 @@
 #ifndef PM_CLIENT_CLI_PRIVATE_H
 #define PM_CLIENT_CLI_PRIVATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/supervise.h"
@@ -18,6 +19,8 @@ struct pm_private_config {
     const char *models, *reader, *log_path, *log_level; /* NULL: defaults */
     /* 0: from the machine and the reader (readers.h) */
     uint32_t workers, layouts, threads;
+    uint32_t kv_memory_mb, memory_mb; /* of a worker; 0: its default, no limit */
+    bool kv_int8;
 };
 struct pm_private {
     struct pm_private_config config;

@@ -6,15 +6,17 @@
 #include "base/config.h"
 
 struct pm_up_file {
-    char *state, *run, *pixels, *models, *reader, *log_level, *metrics, *listen, *join, *server_key, *key;
+    char *state, *run, *pixels, *models, *reader, *log_level, *metrics, *listen, *join, *server_key, *key,
+        *kv;
     int64_t workers, layouts, threads, credit, keep_results_us, drain_us;
     int64_t max_jobs, remember_us;
     uint64_t min_free_bytes, max_store_bytes, remember_bytes;
-    uint64_t pixel_budget_bytes, kv_memory_bytes;
+    uint64_t pixel_budget_bytes, kv_memory_bytes, memory_bytes;
 };
 
 #define AT(member) offsetof(struct pm_up_file, member)
 static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
+static const char *const kv_kinds[] = {"bf16", "int8", NULL};
 static const struct pm_setting settings[] = {
     {"state", PM_SETTING_TEXT, AT(state), NULL, 0, 0, NULL,
      "folder of journal, sources and results; empty: the user's"},
@@ -39,6 +41,10 @@ static const struct pm_setting settings[] = {
      "regions a worker holds at once; 0: its default"},
     {"kv_memory", PM_SETTING_BYTES, AT(kv_memory_bytes), NULL, 0, 1e13, NULL,
      "most memory of a worker for texts being written, by readers that write token by token; 0: its default"},
+    {"kv", PM_SETTING_CHOICE, AT(kv), "bf16", 0, 0, kv_kinds,
+     "how these texts are kept; int8 takes half the room and moves results a little"},
+    {"memory", PM_SETTING_BYTES, AT(memory_bytes), NULL, 0, 1e13, NULL,
+     "most memory of such a worker beyond the mapped weights; what does not fit waits; 0: no limit"},
     {"listen", PM_SETTING_TEXT, AT(listen), NULL, 0, 0, NULL,
      "where clients and workers of other hosts are served: tcp://HOST:PORT,...; empty: nowhere"},
     {"max_jobs", PM_SETTING_INT, AT(max_jobs), NULL, 0, 10000000, NULL,
@@ -105,6 +111,7 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_text(&config->join, f->join);
     fill_text(&config->server_key, f->server_key);
     fill_text(&config->key, f->key);
+    fill_text(&config->kv, f->kv);
     fill_number(&config->max_jobs, (uint64_t)f->max_jobs);
     fill_number(&config->min_free_mb, (f->min_free_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->max_store_mb, (f->max_store_bytes + (1u << 20) - 1) >> 20);
@@ -112,6 +119,7 @@ int pm_up_config_read(const char *path, struct pm_up_config *config, struct pm_u
     fill_number(&config->remember_mb, (f->remember_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->pixel_budget_mb, (f->pixel_budget_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->kv_memory_mb, (f->kv_memory_bytes + (1u << 20) - 1) >> 20);
+    fill_number(&config->memory_mb, (f->memory_bytes + (1u << 20) - 1) >> 20);
     fill_number(&config->result_ttl_s, seconds(f->keep_results_us));
     fill_number(&config->drain_s, seconds(f->drain_us));
     fill_number(&config->workers, (uint64_t)f->workers);

@@ -17,9 +17,10 @@
 
 struct pm_up_config { /* NULL and 0: not given */
     const char *state, *run, *pixels, *models, *reader, *log_level, *metrics;
-    const char *listen, *join, *server_key, *key;
+    const char *listen, *join, *server_key, *key, *kv;
     uint32_t max_jobs, min_free_mb, max_store_mb, remember_s, remember_mb;
-    uint32_t pixel_budget_mb, result_ttl_s, workers, layouts, threads, credit, drain_s, kv_memory_mb;
+    uint32_t pixel_budget_mb, result_ttl_s, workers, layouts, threads, credit, drain_s, kv_memory_mb,
+        memory_mb;
 };
 
 struct pm_up_file; /* owns the texts that a config got from its file */

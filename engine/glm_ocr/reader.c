@@ -236,6 +236,8 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
             .threads = config->threads,
             .max_running = config->max_running,
             .kv_bytes = config->cache_bytes ? config->cache_bytes : CACHE_BYTES,
+            .memory_bytes = config->memory_bytes,
+            .kv_int8 = config->kv_int8,
             .slice_macs = step_macs(kernels, s->model->precision, config->threads),
             .drafts_when_paying = !config->drafts};
         rc = pm_generate_new(&generate, &s->generate, err);

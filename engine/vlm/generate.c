@@ -13,7 +13,6 @@
 #define DEFAULT_TOKENS   4096 /* of a sequence, for the cache's size */
 #define SLICES_IN_ROW    4    /* slices of pictures between two passes of what already runs */
 #define RUNNING_MAX      4096
-#define FEATURES_BYTES   ((size_t)64 << 20)
 
 const char *pm_generate_phase_name(enum pm_generate_phase phase)
 {
@@ -66,14 +65,14 @@ static int make_parts(struct pm_generate *g, struct pm_error *err)
         return pm_fail(err, PM_EINVAL, "the cache of %zu bytes does not hold one page of %zu bytes",
                        cache_bytes(c), pm_kv_pool_page_bytes(g->kv_pool));
     if (c->vision_cache_bytes >= 0)
-        g->features = pm_features_new(c->vision_cache_bytes ? (size_t)c->vision_cache_bytes : FEATURES_BYTES);
+        g->features = pm_features_new(pm_gen_memory_features(g));
     g->vision = pm_vision_new(c->model, c->kernels, g->pool);
     g->decoder = pm_decoder_new(c->model, c->kernels, g->pool, g->kv_pool, g->max_rows);
     if (c->model->mtp)
         g->mtp = pm_mtp_new(c->model, c->kernels, g->pool, g->kv_pool, g->max_rows);
     if (!g->vision || !g->decoder || (c->model->mtp && !g->mtp))
         return pm_fail(err, PM_ENOMEM, "no memory for %d rows of the decoder", g->max_rows);
-    return 0;
+    return pm_gen_memory_ready(g, err);
 }
 
 int pm_generate_new(const struct pm_generate_config *config, struct pm_generate **out, struct pm_error *err)
@@ -91,6 +90,7 @@ int pm_generate_new(const struct pm_generate_config *config, struct pm_generate 
             "the reference; leave out --kv int8, or pack the model in another precision");
     struct pm_generate *g = pm_xalloc(sizeof *g);
     g->config = *config;
+    pm_gen_memory_begin(g);
     if (!g->config.slice_macs)
         g->config.slice_macs = SLICE_MACS;
     g->model = &config->model->config;
@@ -169,7 +169,10 @@ struct pm_generate_counters pm_generate_counters(const struct pm_generate *g)
 
 int pm_generate_token_limit(const struct pm_generate *g)
 {
-    int64_t cache = (int64_t)pm_kv_pool_pages(g->kv_pool) * PM_KV_PAGE_TOKENS;
+    int64_t cache =
+        (int64_t)(cache_bytes(&g->config) / pm_kv_pool_page_bytes(g->kv_pool)) * PM_KV_PAGE_TOKENS;
+    int64_t most = pm_gen_memory_tokens(g);
+    cache = cache < most ? cache : most;
     return cache < g->model->text.max_positions ? (int)cache : g->model->text.max_positions;
 }
 
@@ -262,14 +265,20 @@ int pm_generate_step(struct pm_generate *g, const struct pm_generate_event **eve
     for (int i = 0; i < g->count; i++)
         g->seqs[i]->sample_count = 0;
     struct pm_gen_seq *picture = pm_gen_picture_next(g);
-    bool has_pass = pm_gen_pass_has_work(g);
+    bool has_pass = pm_gen_pass_has_work(g), ran = false;
+    if (picture && !g->picture_of && !pm_gen_memory_may_begin(g, picture) && has_pass) {
+        picture = NULL;
+        g->counters.waits++;
+    }
     /* Pictures first: the more sequences share a pass, the less it costs each. But what runs goes on. */
-    if (picture && (!has_pass || g->slices_in_row < SLICES_IN_ROW)) {
-        g->slices_in_row++;
-        pm_gen_picture_slice(g, picture);
-    } else if (has_pass) {
+    if (has_pass && (!picture || g->slices_in_row >= SLICES_IN_ROW)) {
         g->slices_in_row = 0;
-        rc = pm_gen_pass_run(g, err);
+        rc = pm_gen_pass_run(g, &ran, err);
+    }
+    if (!rc && !ran && picture) {
+        g->slices_in_row++;
+        pm_gen_memory_use_tower(g, picture);
+        pm_gen_picture_slice(g, picture);
     }
     if (!rc)
         *count_out = report(g);

@@ -35,7 +35,10 @@ struct pm_generate_config {
     int max_running;  /* sequences at once */
     int prefill_rows; /* most prefill rows of one pass; 0: 256 */
     size_t kv_bytes;  /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
-    bool kv_int8;     /* the cache in 8 bits; not with a model of f32 */
+    /* Most memory of the process beyond mapped files, all together; 0: no limit. What a request needs of it
+     * is known when it is admitted; while it is not free, pictures and sequences wait. */
+    size_t memory_bytes;
+    bool kv_int8; /* the cache in 8 bits; not with a model of f32 */
     /* Most memory for what the tower made of the last pictures, for identical ones; 0: 64 MB; -1: none */
     int64_t vision_cache_bytes;
     int64_t slice_macs; /* work of one step, about; 0: 20e9 (100 ms on two cores) */
@@ -95,6 +98,7 @@ struct pm_generate_event {
 struct pm_generate_counters {
     uint64_t pictures, pictures_reused;   /* read; of these from the cache of features */
     uint64_t vision_slices, passes, rows; /* passes: of the decoder; rows: of all passes */
+    uint64_t waits;                       /* steps in which a picture waited for memory */
     uint64_t shared_slots;                /* of prompts, taken over from another one that began alike */
     uint64_t pauses;                      /* sequences that gave their cache to an older one */
 };
@@ -110,6 +114,8 @@ struct pm_generate_counters pm_generate_counters(const struct pm_generate *gener
 /* Most tokens (prompt and text) that one sequence can have: the model's positions or the cache, whichever is
  * less. */
 int pm_generate_token_limit(const struct pm_generate *generate);
+/* Of config.memory_bytes, what requests have in all; SIZE_MAX without a limit. */
+size_t pm_generate_memory(const struct pm_generate *generate);
 /* PM_EINVAL for a request that makes no sense (an id already running, as many placeholders as pictures, ids
  * outside the vocabulary, a sampling setting), PM_ELIMIT for one that can never fit, PM_EBUSY when full. */
 int pm_generate_admit(struct pm_generate *generate, const struct pm_generate_request *request,

@@ -30,6 +30,7 @@ struct pm_gen_seq {
     int32_t delta;           /* position of a later slot = slot + delta */
     struct pm_gen_image *images;
     int image_count, images_done;
+    int64_t patches; /* of its largest picture */
 
     struct pm_sampling sampling; /* biases owned */
     char **stop_strings;         /* owned */
@@ -77,6 +78,8 @@ struct pm_generate {
     struct pm_mtp *mtp; /* NULL without an extra layer */
     struct pm_token_trie *trie;
     struct pm_draft_plan draft_plan;
+    size_t memory;         /* that requests have; SIZE_MAX: no limit */
+    int64_t tower_patches; /* with a limit: of the largest picture since the tower's scratch is there */
     int max_rows, prefill_rows;
 
     struct pm_gen_seq **seqs; /* oldest first */
@@ -112,6 +115,23 @@ void pm_gen_seq_fail(struct pm_gen_seq *seq, const struct pm_error *error);
 /* Work of a phase that began at start_us has ended. Returns now. */
 int64_t pm_gen_seq_spend(struct pm_gen_seq *seq, enum pm_generate_phase phase, int64_t start_us);
 
+/* ---- generate_memory.c ---- */
+/* Before and after the generator's own parts are made. PM_ELIMIT when nothing would be left for requests. */
+void pm_gen_memory_begin(struct pm_generate *g);
+int pm_gen_memory_ready(struct pm_generate *g, struct pm_error *err);
+/* PM_ELIMIT when a request can never have what it needs. */
+int pm_gen_memory_check(const struct pm_generate *g, int64_t patches, int64_t tokens, struct pm_error *err);
+/* Most tokens of a sequence. */
+int64_t pm_gen_memory_tokens(const struct pm_generate *g);
+/* May the next picture of that sequence go into the tower now? */
+bool pm_gen_memory_may_begin(const struct pm_generate *g, const struct pm_gen_seq *seq);
+/* The picture goes into the tower, or is in it. */
+void pm_gen_memory_use_tower(struct pm_generate *g, const struct pm_gen_seq *seq);
+/* Lets the cache have what is left now: what an empty tower held, too. */
+int pm_gen_memory_set_pages(struct pm_generate *g, struct pm_error *err);
+/* How large the cache of features may be. */
+size_t pm_gen_memory_features(const struct pm_generate *g);
+
 /* ---- generate_drafts.c ---- */
 /* Drafts for the next pass, of all sequences that had rows in this one. pass_us, rows: what this pass took.
  */
@@ -131,7 +151,8 @@ void pm_gen_picture_slice(struct pm_generate *g, struct pm_gen_seq *seq);
 /* ---- generate_pass.c ---- */
 void pm_gen_position(const struct pm_gen_seq *seq, int slot, int32_t out[3]);
 bool pm_gen_pass_has_work(const struct pm_generate *g);
-/* One pass of the decoder over all sequences that can run, sampling, and the drafts for the next pass. */
-int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err);
+/* One pass of the decoder over all sequences that can run, sampling, and the drafts for the next pass. False
+ * in *ran_out: there is no room for any before the picture in the tower is done. */
+int pm_gen_pass_run(struct pm_generate *g, bool *ran_out, struct pm_error *err);
 
 #endif

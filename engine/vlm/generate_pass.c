@@ -231,14 +231,20 @@ static void share_pass(struct pm_generate *g, int64_t start_us, int64_t pass_us,
     }
 }
 
-int pm_gen_pass_run(struct pm_generate *g, struct pm_error *err)
+int pm_gen_pass_run(struct pm_generate *g, bool *ran_out, struct pm_error *err)
 {
     int64_t start_us = pm_clock_us();
     struct pm_error why = {.code = PM_EINTERNAL, .text = "there is no reason"};
+    int rc = pm_gen_memory_set_pages(g, err);
+    if (rc)
+        return rc;
     int rows = plan(g, &why);
+    *ran_out = rows > 0;
+    if (!rows && g->picture_of)
+        return 0;
     if (!rows) /* memory that was promised is not there: for the oldest, alone, the pool has room */
         return pm_fail(err, why.code, "%d sequences run and none of them can go on: %s", g->count, why.text);
-    int rc = pm_decoder_run(g->decoder, g->rows, rows, err);
+    rc = pm_decoder_run(g->decoder, g->rows, rows, err);
     if (rc)
         return rc;
     g->counters.passes++;

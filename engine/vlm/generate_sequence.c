@@ -10,11 +10,12 @@
 
 /* Slots that each picture takes, and how many ids the prompt has with them. */
 static int size_images(const struct pm_generate *g, const struct pm_generate_request *request,
-                       struct pm_image_grid *grids, int64_t *count_out, struct pm_error *err)
+                       struct pm_image_grid *grids, int64_t *count_out, int64_t *patches_out,
+                       struct pm_error *err)
 {
     const struct pm_vision_config *v = &g->model->vision;
     int found = 0;
-    *count_out = 0;
+    *count_out = *patches_out = 0;
     for (int i = 0; i < request->id_count; i++) {
         int32_t id = request->ids[i];
         if (id < 0 || id >= g->model->text.vocab)
@@ -36,7 +37,9 @@ static int size_images(const struct pm_generate *g, const struct pm_generate_req
         if (rc)
             return rc;
         grids[found - 1] = (struct pm_image_grid){height / v->patch, width / v->patch};
-        *count_out += (int64_t)grids[found - 1].rows * grids[found - 1].columns / (v->merge * v->merge);
+        int64_t patches = (int64_t)grids[found - 1].rows * grids[found - 1].columns;
+        *count_out += patches / (v->merge * v->merge);
+        *patches_out = patches > *patches_out ? patches : *patches_out;
     }
     if (found != request->image_count)
         return pm_fail(err, PM_EINVAL, "the prompt has %d places for pictures, the request has %d pictures",
@@ -45,7 +48,7 @@ static int size_images(const struct pm_generate *g, const struct pm_generate_req
 }
 
 static int check_size(const struct pm_generate *g, const struct pm_generate_request *request, int64_t prompt,
-                      struct pm_error *err)
+                      int64_t patches, struct pm_error *err)
 {
     int positions = g->model->text.max_positions, limit = pm_generate_token_limit(g);
     if (prompt < 1)
@@ -64,7 +67,7 @@ static int check_size(const struct pm_generate *g, const struct pm_generate_requ
             "the prompt of %lld tokens and %d more need a cache of %lld tokens, there is one of %d: "
             "ask for fewer tokens or give the cache more memory",
             (long long)prompt, request->max_tokens, (long long)need, limit);
-    return 0;
+    return pm_gen_memory_check(g, patches, need, err);
 }
 
 /* ids with each picture's placeholder repeated for all its tokens. */
@@ -131,7 +134,7 @@ int pm_gen_seq_new(struct pm_generate *g, const struct pm_generate_request *requ
 {
     struct pm_gen_seq *s = NULL;
     void *memory;
-    int64_t prompt = 0;
+    int64_t prompt = 0, patches = 0;
     *out = NULL;
     if (request->image_count < 0 || request->id_count < 0)
         return pm_fail(err, PM_EINVAL, "%d ids and %d pictures make no prompt", request->id_count,
@@ -139,14 +142,15 @@ int pm_gen_seq_new(struct pm_generate *g, const struct pm_generate_request *requ
     struct pm_image_grid *grids = pm_xalloc(((size_t)request->image_count + 1) * sizeof *grids);
     int rc = check_rules(g, request, err);
     if (!rc)
-        rc = size_images(g, request, grids, &prompt, err);
+        rc = size_images(g, request, grids, &prompt, &patches, err);
     if (!rc)
-        rc = check_size(g, request, prompt, err);
+        rc = check_size(g, request, prompt, patches, err);
     if (rc)
         goto out;
     s = pm_xalloc(sizeof *s);
     s->id = request->id;
     s->prompt_count = (int)prompt;
+    s->patches = patches;
     s->end_count = request->max_tokens < g->model->text.max_positions - s->prompt_count
                        ? s->prompt_count + request->max_tokens
                        : g->model->text.max_positions;

@@ -182,6 +182,7 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                         .kv_bytes = kv_bytes,
                                         .slice_macs = 3000000,
                                         .kv_int8 = further.kv_int8,
+                                        .memory_bytes = further.memory_bytes,
                                         .vision_cache_bytes =
                                             further.vision_cache_bytes ? further.vision_cache_bytes : -1,
                                         .drafts_when_paying = further.drafts_when_paying,
@@ -332,6 +333,70 @@ static void test_company_bf16(void **state)
 {
     (void)state;
     check_company(PM_PRECISION_BF16);
+}
+
+/* Under a memory limit pictures and texts wait for each other and come out the same; what can never fit is
+ * refused with the numbers. */
+static void test_memory(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *want = make_regions(21), *got = make_regions(21);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    struct pm_error err;
+    for (int i = 0; i < REGIONS; i++)
+        run_alone(g, &want[i]);
+    assert_true(pm_generate_memory(g) == SIZE_MAX);
+    pm_generate_free(&g);
+    /* The least with which each of them fits alone. */
+    size_t least = 0, begin = (size_t)128 << 20;
+    further.memory_bytes = begin;
+    g = new_generate(1, 16, 33, 0);
+    begin += (1 << 20) - pm_generate_memory(g); /* leaves 1 MB */
+    pm_generate_free(&g);
+    for (size_t limit = begin;; limit -= 1 << 15) {
+        struct pm_generate_config config = {.model = tiny.model,
+                                            .tokenizer = tiny.tokenizer,
+                                            .kernels = pm_kernels_get(NULL),
+                                            .threads = 1,
+                                            .max_running = 16,
+                                            .prefill_rows = 33,
+                                            .slice_macs = 3000000,
+                                            .vision_cache_bytes = -1,
+                                            .memory_bytes = limit};
+        int rc = pm_generate_new(&config, &g, &err);
+        if (rc) {
+            assert_int_equal(rc, PM_ELIMIT);
+            assert_non_null(strstr(err.text, "raise --memory"));
+            break;
+        }
+        assert_true(pm_generate_memory(g) < limit);
+        for (int i = 0; i < REGIONS && !rc; i++) {
+            clear(&got[i]);
+            rc = admit(g, &got[i], 1, 2, &err);
+            if (!rc)
+                assert_int_equal(pm_generate_cancel(g, 1, NULL), 0);
+        }
+        pm_generate_free(&g);
+        if (rc) {
+            assert_int_equal(rc, PM_ELIMIT);
+            assert_non_null(strstr(err.text, "or --memory"));
+            break;
+        }
+        least = limit;
+    }
+    if (!least)
+        fail_msg("%s", err.text);
+    further.memory_bytes = least + (1 << 16); /* the heap is not the same each time */
+    g = new_generate(1, 16, 33, 0);
+    struct pm_generate_counters c = run_batch(g, got, -1, 3);
+    expect_same(want, got);
+    assert_true(c.waits > 0 || c.pauses > 0);
+    pm_generate_free(&g);
+    further.memory_bytes = 0;
+    free_regions(want);
+    free_regions(got);
+    pm_tiny_close(&tiny);
 }
 
 /* The cache in 8 bits: company changes nothing there either. */
@@ -896,19 +961,13 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32),
-        cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_company_kv_int8),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_drafts_when_paying),
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_reused),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),
-        cmocka_unit_test(test_positions_end),
+        cmocka_unit_test(test_company_f32), cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),      cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_reused),
+        cmocka_unit_test(test_ends),        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),     cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;
