@@ -141,26 +141,7 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-SHIM_SHOW int open(const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(AT_FDCWD, path, flags, mode);
-}
-SHIM_SHOW int open64(const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(AT_FDCWD, path, flags, mode);
-}
-SHIM_SHOW int openat(int dir, const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(dir, path, flags, mode);
-}
-SHIM_SHOW int openat64(int dir, const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(dir, path, flags, mode);
-}
+SHIM_OPENS
 /* Names that the compiler's checks call. */
 int __open_2(const char *path, int flags);
 int __open64_2(const char *path, int flags);

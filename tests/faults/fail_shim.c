@@ -92,26 +92,7 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
         return -1;
     return (int)syscall(SYS_openat, dir, path, flags, mode);
 }
-SHIM_SHOW int open(const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(AT_FDCWD, path, flags, mode);
-}
-SHIM_SHOW int open64(const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(AT_FDCWD, path, flags, mode);
-}
-SHIM_SHOW int openat(int dir, const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(dir, path, flags, mode);
-}
-SHIM_SHOW int openat64(int dir, const char *path, int flags, ...)
-{
-    SHIM_MODE(flags)
-    return open_at(dir, path, flags, mode);
-}
+SHIM_OPENS
 
 /* How much of a write is to be done; negative: none, it fails. */
 static ssize_t share(int fd, size_t bytes)

@@ -22,6 +22,29 @@
         va_end(args);                                                                                        \
     }
 
+/* open(2) and its relatives, by a function open_at(dir, path, flags, mode) that stands before. */
+#define SHIM_OPENS                                                                                           \
+    SHIM_SHOW int open(const char *path, int flags, ...)                                                     \
+    {                                                                                                        \
+        SHIM_MODE(flags)                                                                                     \
+        return open_at(AT_FDCWD, path, flags, mode);                                                         \
+    }                                                                                                        \
+    SHIM_SHOW int open64(const char *path, int flags, ...)                                                   \
+    {                                                                                                        \
+        SHIM_MODE(flags)                                                                                     \
+        return open_at(AT_FDCWD, path, flags, mode);                                                         \
+    }                                                                                                        \
+    SHIM_SHOW int openat(int dir, const char *path, int flags, ...)                                          \
+    {                                                                                                        \
+        SHIM_MODE(flags)                                                                                     \
+        return open_at(dir, path, flags, mode);                                                              \
+    }                                                                                                        \
+    SHIM_SHOW int openat64(int dir, const char *path, int flags, ...)                                        \
+    {                                                                                                        \
+        SHIM_MODE(flags)                                                                                     \
+        return open_at(dir, path, flags, mode);                                                              \
+    }
+
 /* The absolute path of what (dir, path) names; links are not followed: the store has none. */
 static inline const char *shim_absolute(int dir, const char *path, char out[SHIM_PATH])
 {
