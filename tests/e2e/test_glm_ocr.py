@@ -96,6 +96,30 @@ class Tiny(Reading):
         self.assertIn("for readers of blocks", done.stderr.decode())
         self.assertIn("--whole is text, table or formula", self.parse("x", "--whole", "page", code=2).stderr.decode())
 
+    def test_memory(self):
+        """A worker keeps below its limit; the texts are those of one without; a limit that is too low is said with numbers."""
+        self.add_tiny("block")
+        self.parse(DATA / "twenty.pdf", "--pages", "1-3", "--workers", 1, out="free")
+        fleet = Service(self, workers=1, extra=["--models", self.models, "--reader", "tiny", "--memory", "60"])
+        (worker,) = fleet_processes(f"{fleet.run_dir}/work.sock --name worker-1")
+        self.parse(DATA / "twenty.pdf", "--pages", "1-3", "--workers", 1, "--memory", 60, out="held")
+        self.assertEqual(self.files("twenty", "free"), self.files("twenty", "held"))
+        job = fleet.cli("submit", DATA / "twenty.pdf", "--pages", "1-4", "--reader", "tiny").stdout.split()[0].decode()
+        most = 0
+        def is_done():
+            nonlocal most
+            status = pathlib.Path(f"/proc/{worker}/status").read_text()
+            most = max(most, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")))
+            return b"done" in fleet.cli("status", job).stdout
+        wait_until(is_done, "the job")
+        self.assertTrue(0 < most < 60 << 10, most)
+        done = self.parse(KINDS / "note.png", "--memory", 8)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("a memory limit of 8 MB is too low", done.stderr.decode())
+        self.parse(KINDS / "note.png", "--kv", "int8", out="int8")
+        self.assertTrue(all(region["content"] for region in self.regions("note", "int8")))
+        self.assertIn("--kv is bf16 or int8", self.parse("x", "--kv", "int7", code=2).stderr.decode())
+
     def test_region_timeout(self):
         self.add_tiny("endless")
         done = self.parse(KINDS / "note.png", "--temperature", "0.6", "--region-timeout", 1)
