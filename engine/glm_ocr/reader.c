@@ -19,6 +19,7 @@
 /* A text whose last so many tokens repeat one short unit will not come to an end by itself; tables of empty
  * cells repeat, too, so it must be many. */
 #define LOOP_TOKENS 1024
+#define STEP_US     80000
 /* Multiply-adds that a core does in half of the 100 ms of a step, so that twice the guess is still short. */
 #define STEP_MACS_PLAIN  ((int64_t)100 * 1000 * 1000)
 #define STEP_MACS_VECTOR ((int64_t)2000 * 1000 * 1000)
@@ -239,6 +240,7 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
             .memory_bytes = config->memory_bytes,
             .kv_int8 = config->kv_int8,
             .slice_macs = step_macs(kernels, s->model->precision, config->threads),
+            .step_us = STEP_US,
             .drafts_when_paying = !config->drafts};
         rc = pm_generate_new(&generate, &s->generate, err);
     }

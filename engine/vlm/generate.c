@@ -11,7 +11,6 @@
 #define LEAST_ROWS       16 /* below that a pass over the weights is mostly waiting for memory */
 #define SLICE_MACS       ((int64_t)20 * 1000 * 1000 * 1000)
 #define DEFAULT_TOKENS   4096 /* of a sequence, for the cache's size */
-#define SLICES_IN_ROW    4    /* slices of pictures between two passes of what already runs */
 #define RUNNING_MAX      4096
 
 const char *pm_generate_phase_name(enum pm_generate_phase phase)
@@ -49,6 +48,8 @@ static int64_t row_macs(const struct pm_text_config *t)
 static int rows_of_pass(const struct pm_generate_config *config)
 {
     int most = config->prefill_rows ? config->prefill_rows : PREFILL_ROWS;
+    if (config->step_us) /* how many are used is measured */
+        return most;
     int64_t fit = config->slice_macs / row_macs(&config->model->config.text);
     fit = fit < LEAST_ROWS ? LEAST_ROWS : fit;
     return fit < most ? (int)fit : most;
@@ -103,6 +104,7 @@ int pm_generate_new(const struct pm_generate_config *config, struct pm_generate 
     g->drafting = pm_xalloc(running * sizeof(struct pm_gen_seq *));
     g->draft_texts = pm_xalloc(running * sizeof *g->draft_texts);
     pm_draft_plan_begin(&g->draft_plan);
+    pm_gen_steps_begin(g);
     g->events = pm_xalloc(running * sizeof *g->events);
     g->rows = pm_xalloc(rows * sizeof *g->rows);
     g->mtp_rows = pm_xalloc(rows * sizeof *g->mtp_rows);
@@ -271,7 +273,7 @@ int pm_generate_step(struct pm_generate *g, const struct pm_generate_event **eve
         g->counters.waits++;
     }
     /* Pictures first: the more sequences share a pass, the less it costs each. But what runs goes on. */
-    if (has_pass && (!picture || g->slices_in_row >= SLICES_IN_ROW)) {
+    if (has_pass && (!picture || pm_gen_steps_pass_first(g))) {
         g->slices_in_row = 0;
         rc = pm_gen_pass_run(g, &ran, err);
     }

@@ -35,6 +35,10 @@ struct pm_generate_config {
     int max_running;  /* sequences at once */
     int prefill_rows; /* most prefill rows of one pass; 0: 256 */
     size_t kv_bytes;  /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
+    /* How long a step shall take, about: slices and prefill rows follow what was measured, and pictures make
+     * way so that a text in the middle waits a little less than three steps for its next token. slice_macs is
+     * the first guess. 0: slices are always slice_macs. */
+    int64_t step_us;
     /* Most memory of the process beyond mapped files, all together; 0: no limit. What a request needs of it
      * is known when it is admitted; while it is not free, pictures and sequences wait. */
     size_t memory_bytes;
@@ -98,6 +102,7 @@ struct pm_generate_event {
 struct pm_generate_counters {
     uint64_t pictures, pictures_reused;   /* read; of these from the cache of features */
     uint64_t vision_slices, passes, rows; /* passes: of the decoder; rows: of all passes */
+    int64_t longest_gap_us;               /* between two tokens of a text that was not paused */
     uint64_t waits;                       /* steps in which a picture waited for memory */
     uint64_t shared_slots;                /* of prompts, taken over from another one that began alike */
     uint64_t pauses;                      /* sequences that gave their cache to an older one */

@@ -65,6 +65,7 @@ struct pm_gen_seq {
     struct pm_error error;
     int drafted, accepted;
     int64_t begun_us, spent_us[PM_GENERATE_PHASES];
+    int64_t token_us; /* when it got its last token; 0: none yet, or paused since */
 };
 
 struct pm_generate {
@@ -87,6 +88,11 @@ struct pm_generate {
     struct pm_gen_seq *picture_of; /* whose picture is in the tower; NULL: none */
     struct pm_features_key picture_key;
     int slices_in_row;
+    /* With config.step_us: the size of a slice, what slices, passes of tokens only, and a row of a prompt
+     * take (moving averages), and when the last pass ended. */
+    int64_t slice_macs;
+    double slice_us, pass_us, row_us;
+    int64_t pass_end_us;
 
     struct pm_decoder_row *rows;       /* [max_rows] */
     struct pm_mtp_row *mtp_rows;       /* [max_rows] */
@@ -114,6 +120,16 @@ void pm_gen_seq_fail(struct pm_gen_seq *seq, const struct pm_error *error);
 
 /* Work of a phase that began at start_us has ended. Returns now. */
 int64_t pm_gen_seq_spend(struct pm_gen_seq *seq, enum pm_generate_phase phase, int64_t start_us);
+
+/* ---- generate_steps.c ---- */
+void pm_gen_steps_begin(struct pm_generate *g);
+/* Is it the turn of the pass, when there is a picture to go on with, too? */
+bool pm_gen_steps_pass_first(const struct pm_generate *g);
+/* What a slice of the tower, or a pass, has taken. */
+void pm_gen_steps_slice(struct pm_generate *g, int64_t us);
+void pm_gen_steps_pass(struct pm_generate *g, int64_t us, int rows, int prompt_rows);
+/* Most rows of prompts in a pass now. */
+int pm_gen_steps_rows(const struct pm_generate *g);
 
 /* ---- generate_memory.c ---- */
 /* Before and after the generator's own parts are made. PM_ELIMIT when nothing would be left for requests. */

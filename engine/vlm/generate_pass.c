@@ -38,6 +38,7 @@ static bool pause_youngest(struct pm_generate *g, int from)
             continue;
         pm_kv_release(g->kv_pool, &s->kv);
         s->computed = 0;
+        s->token_us = 0;
         pm_gen_drafts_forget(s);
         g->counters.pauses++;
         return true;
@@ -149,7 +150,7 @@ static int usable_drafts(const struct pm_gen_seq *s)
 /* Prefill rows of a pass: what the running sequences leave of it, yet enough to get on. */
 static int prefill_rows(const struct pm_generate *g)
 {
-    int rows = g->prefill_rows;
+    int rows = pm_gen_steps_rows(g);
     for (int i = 0; i < g->count; i++)
         if (is_ready(g->seqs[i]) && g->seqs[i]->computed == g->seqs[i]->count - 1)
             rows -= 1 + usable_drafts(g->seqs[i]);
@@ -221,10 +222,20 @@ static void take_logits(struct pm_generate *g, struct pm_gen_seq *s)
 /* The time of a pass, divided by rows; that of drafts, by who wanted some. */
 static void share_pass(struct pm_generate *g, int64_t start_us, int64_t pass_us, int rows)
 {
+    int prompt_rows = 0;
+    for (int i = 0; i < g->count; i++)
+        prompt_rows += g->seqs[i]->is_prefill ? g->seqs[i]->row_count : 0;
+    pm_gen_steps_pass(g, pass_us, rows, prompt_rows);
     for (int i = 0; i < g->count; i++) {
         struct pm_gen_seq *s = g->seqs[i];
         if (!s->row_count)
             continue;
+        if (s->sample_count) {
+            int64_t gap_us = s->token_us ? start_us + pass_us - s->token_us : 0;
+            if (gap_us > g->counters.longest_gap_us)
+                g->counters.longest_gap_us = gap_us;
+            s->token_us = start_us + pass_us;
+        }
         s->begun_us = s->begun_us ? s->begun_us : start_us;
         s->spent_us[s->is_prefill ? PM_GENERATE_PREFILL : PM_GENERATE_DECODE] +=
             pass_us * s->row_count / rows;
@@ -258,5 +269,6 @@ int pm_gen_pass_run(struct pm_generate *g, bool *ran_out, struct pm_error *err)
         rc = pm_gen_drafts_run(g, sampled_us - start_us, rows, err);
     for (int i = 0; i < g->count; i++)
         g->seqs[i]->row_count = 0;
+    g->pass_end_us = pm_clock_us();
     return rc;
 }

@@ -85,10 +85,12 @@ void pm_gen_picture_slice(struct pm_generate *g, struct pm_gen_seq *s)
         if (!rc)
             rc = begin(g, s, &resized, &error);
         pm_image_free(&resized);
-    } else if (pm_vision_step(g->vision, g->config.slice_macs)) {
+    } else if (pm_vision_step(g->vision, g->slice_macs)) {
         rc = end(g, s, &error);
     }
-    pm_gen_seq_spend(s, is_new ? PM_GENERATE_PREPROCESS : PM_GENERATE_VISION, start_us);
+    int64_t end_us = pm_gen_seq_spend(s, is_new ? PM_GENERATE_PREPROCESS : PM_GENERATE_VISION, start_us);
+    if (!is_new)
+        pm_gen_steps_slice(g, end_us - start_us);
     if (rc)
         pm_gen_seq_fail(s, &error);
 }

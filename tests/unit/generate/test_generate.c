@@ -185,6 +185,7 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                         .memory_bytes = further.memory_bytes,
                                         .vision_cache_bytes =
                                             further.vision_cache_bytes ? further.vision_cache_bytes : -1,
+                                        .step_us = further.step_us,
                                         .drafts_when_paying = further.drafts_when_paying,
                                         .draft_hook = further.draft_hook,
                                         .draft_hook_ctx = further.draft_hook_ctx};
@@ -333,6 +334,31 @@ static void test_company_bf16(void **state)
 {
     (void)state;
     check_company(PM_PRECISION_BF16);
+}
+
+/* Slices and rows that follow the clock: the same texts, and in the end nobody waits. */
+static void test_steps_by_time(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *want = make_regions(31), *got = make_regions(31);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    for (int i = 0; i < REGIONS; i++)
+        run_alone(g, &want[i]);
+    assert_true(pm_generate_counters(g).longest_gap_us > 0);
+    pm_generate_free(&g);
+    static const int64_t steps[] = {1, 300, 2000, 1000000};
+    for (int k = 0; k < 4; k++) {
+        further.step_us = steps[k];
+        g = new_generate(1 + k % 2, 5 + 9 * k, 40, 0);
+        run_batch(g, got, -1, (uint64_t)k);
+        expect_same(want, got);
+        pm_generate_free(&g);
+    }
+    further.step_us = 0;
+    free_regions(want);
+    free_regions(got);
+    pm_tiny_close(&tiny);
 }
 
 /* Under a memory limit pictures and texts wait for each other and come out the same; what can never fit is
@@ -511,8 +537,10 @@ static void test_drafts_when_paying(void **state)
     for (int k = 0; k < 3; k++) {
         int drafted = 0, accepted = 0;
         oracle.wrong_each = wrongs[k];
-        further = (struct pm_generate_config){
-            .drafts_when_paying = true, .draft_hook = foretell, .draft_hook_ctx = &oracle};
+        further = (struct pm_generate_config){.drafts_when_paying = true,
+                                              .step_us = 300 * k,
+                                              .draft_hook = foretell,
+                                              .draft_hook_ctx = &oracle};
         g = new_generate(1 + k, 3 + 8 * k, 9, 0);
         run_batch(g, got, PM_MTP_DRAFTS_MAX, (uint64_t)k + 1);
         pm_generate_free(&g);
@@ -961,13 +989,21 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32), cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_memory),      cmocka_unit_test(test_company_kv_int8),
-        cmocka_unit_test(test_shared),      cmocka_unit_test(test_drafts_when_paying),
-        cmocka_unit_test(test_by_hand),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_reused),
-        cmocka_unit_test(test_ends),        cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),     cmocka_unit_test(test_positions_end),
+        cmocka_unit_test(test_company_f32),
+        cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_steps_by_time),
+        cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_reused),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;

@@ -1,0 +1,70 @@
+/* Whose turn it is, and how much of it: slices of pictures, passes of what runs.
+ *
+ * A pass costs the same for one text as for six, so pictures are looked at first and texts gather. But a text
+ * in the middle gets its next token before PATIENCE steps are over, and a prompt is computed as soon as it is
+ * there: its rows gain nothing by waiting, and the tokens of others ride along. */
+#include "base/clock.h"
+#include "engine/vlm/generate_internal.h"
+
+#define SLICES_IN_ROW 4    /* without step_us */
+#define PATIENCE      2.85 /* steps between two passes; 80 ms each: less than 250 ms */
+#define ROWS_STEPS    1.5  /* a pass with rows of prompts may take so many steps */
+#define LEAST_ROWS    16   /* below that a pass over the weights is mostly waiting for memory */
+#define NEW           0.25 /* weight of a new observation */
+#define MACS_SPAN     16   /* a slice is at most so much larger or smaller than first guessed */
+
+void pm_gen_steps_begin(struct pm_generate *g)
+{
+    g->slice_macs = g->config.slice_macs;
+    g->slice_us = g->pass_us = (double)g->config.step_us;
+    g->row_us = 0;
+}
+
+bool pm_gen_steps_pass_first(const struct pm_generate *g)
+{
+    if (!g->config.step_us)
+        return g->slices_in_row >= SLICES_IN_ROW;
+    for (int i = 0; i < g->count; i++) {
+        const struct pm_gen_seq *s = g->seqs[i];
+        if (!s->is_finished && s->images_done == s->image_count && s->count - s->computed > 1)
+            return true;
+    }
+    double waited = (double)(pm_clock_us() - g->pass_end_us);
+    return waited + g->slice_us + g->pass_us > PATIENCE * (double)g->config.step_us;
+}
+
+void pm_gen_steps_slice(struct pm_generate *g, int64_t us)
+{
+    if (!g->config.step_us || us < 1)
+        return;
+    g->slice_us += NEW * ((double)us - g->slice_us);
+    double macs = (double)g->slice_macs * (double)g->config.step_us / (double)us;
+    double next = (double)g->slice_macs + NEW * (macs - (double)g->slice_macs);
+    double least = (double)g->config.slice_macs / MACS_SPAN, most = (double)g->config.slice_macs * MACS_SPAN;
+    g->slice_macs = (int64_t)(next < least ? least : next > most ? most : next) + 1;
+}
+
+void pm_gen_steps_pass(struct pm_generate *g, int64_t us, int rows, int prompt_rows)
+{
+    if (!g->config.step_us)
+        return;
+    if (!prompt_rows) {
+        g->pass_us += NEW * ((double)us - g->pass_us);
+    } else if (prompt_rows >= LEAST_ROWS) {
+        double row = (double)us / rows;
+        g->row_us = g->row_us > 0 ? g->row_us + NEW * (row - g->row_us) : row;
+    }
+}
+
+int pm_gen_steps_rows(const struct pm_generate *g)
+{
+    if (!g->config.step_us)
+        return g->prefill_rows;
+    int rows = LEAST_ROWS;
+    if (g->row_us > 0) {
+        double fit = ROWS_STEPS * (double)g->config.step_us / g->row_us;
+        rows = fit > g->prefill_rows ? g->prefill_rows : (int)fit;
+    }
+    rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
+    return rows < g->prefill_rows ? rows : g->prefill_rows;
+}
