@@ -53,6 +53,13 @@ endif()
 pm_pkg(GIF libgif)
 
 # pm_unit_test(NAME sources... LIBS libs...): a cmocka program registered with ctest under "unit.NAME".
+# What has threads, or talks to something that has, and is quick to build: target tsan-set, then ctest --preset tsan.
+# All else runs under ThreadSanitizer as well (ctest --test-dir build-tsan); it only takes longer.
+set(PM_TSAN_SET "^(peer|frame|blob|crop|sheet|supervise|broker_(jobs|known|crashes|retry|watch|hostile))$")
+if(PM_TESTS AND PM_SANITIZE MATCHES thread)
+  add_custom_target(tsan-set)
+endif()
+
 function(pm_unit_test name)
   cmake_parse_arguments(T "" "" "LIBS;ARGS" ${ARGN})
   if(NOT PM_TESTS)
@@ -64,4 +71,12 @@ function(pm_unit_test name)
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME unit.${name} COMMAND test_${name} ${T_ARGS})
   set_tests_properties(unit.${name} PROPERTIES TIMEOUT 300)
+  if(PM_SANITIZE MATCHES thread)
+    set_tests_properties(unit.${name} PROPERTIES ENVIRONMENT
+      "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
+    if(name MATCHES "${PM_TSAN_SET}")
+      set_tests_properties(unit.${name} PROPERTIES LABELS tsan)
+      add_dependencies(tsan-set test_${name})
+    endif()
+  endif()
 endfunction()
