@@ -466,6 +466,8 @@ bool pm_queue_next(struct pm_sched *s, uint32_t queue, unsigned doors, struct re
             *out = first_task(s, j, place_of_queue(queue), door);
             return true;
         }
+        if (err.code == PM_ENOMEM) /* no fault of the job: the next turn tries again */
+            return false;
         pm_fail_prefix(&err, "the job cannot be read back");
         pm_stub_finish(s, (struct pm_now){s->now_us, s->wall_us}, id, PM_JOB_FAILED, pm_err_name(err.code),
                        err.text);

@@ -168,6 +168,7 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
 {
     struct pm_msg_result r = *(const struct pm_msg_result *)m->record;
     struct pm_error why;
+    char code[PM_LOG_VALUE];
     bool is_current = pm_sched_is_current(b->sched, c->peer, r.task, r.attempt);
     if (is_current && !*r.error_code && check(b, &r, &why)) {
         pm_log(PM_LOG_WARNING, "result of %s refused name=%s: %s", pm_kind_name(pm_task_kind(r.task)),
@@ -189,7 +190,7 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
     if (is_failure && is_current)
         pm_log(PM_LOG_INFO, "%s failed job=%llu page=%u name=%s code=%s: %s",
                pm_kind_name(pm_task_kind(r.task)), (unsigned long long)pm_task_job(r.task),
-               pm_task_page(r.task), c->name, r.error_code, r.error_text);
+               pm_task_page(r.task), c->name, pm_log_value(r.error_code, code), r.error_text);
     int rc = pm_sched_result(b->sched, b->now, c->peer, &r, err);
     if (rc == PM_EGONE) {
         pm_count(b, PM_COUNT_results_fenced);

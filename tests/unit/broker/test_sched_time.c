@@ -297,6 +297,34 @@ static void waiting_begins_anew_after_a_restart(void **state)
     pm_sched_free(&b.s);
 }
 
+static int failing_load(void *ctx, uint64_t job, struct pm_job_image *out, struct pm_error *err)
+{
+    const int *code = ctx;
+    struct pm_msg_submit m = submit_of(0, "fast");
+    return *code ? pm_fail(err, *code, "it cannot be read") : wake_any(&m, job, out, err);
+}
+
+/* A job that sleeps is not lost because there is no memory just now; a row that is damaged is told. */
+static void sleepers_wait_for_memory(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct bed b;
+        int code = i ? PM_EFORMAT : PM_ENOMEM;
+        bed_open(&b, (struct pm_sched_config){.load = failing_load, .load_ctx = &code});
+        struct pm_job_image image = {.job = 7, .submit = submit_of(0, "fast")};
+        image.info =
+            (struct pm_job_info){.client = "a", .state = PM_JOB_QUEUED, .error_code = "", .error_text = ""};
+        assert_int_equal(pm_sched_restore(b.s, b.now, &image, NULL), 0);
+        join(&b, PM_ROLE_LAYOUTD, "", 1);
+        assert_int_equal(turn(&b).task, 0);
+        assert_int_equal(pm_sched_state(b.s, 7), i ? PM_JOB_FAILED : PM_JOB_QUEUED);
+        code = 0;
+        assert_int_equal(pm_task_job(turn(&b).task), i ? 0 : 7);
+        pm_sched_free(&b.s);
+    }
+}
+
 /* Whoever names another reader with every hello is stopped some time; the others are not. */
 static void readers_are_counted(void **state)
 {
@@ -501,6 +529,7 @@ int main(void)
         cmocka_unit_test(waiting_begins_anew_after_a_restart),
         cmocka_unit_test(roles_hold_what_is_theirs),
         cmocka_unit_test(readers_are_counted),
+        cmocka_unit_test(sleepers_wait_for_memory),
         cmocka_unit_test(retries_have_their_time_again),
         cmocka_unit_test(regions_end_at_their_timeout),
         cmocka_unit_test(unknown_readers_fail_after_a_while),
