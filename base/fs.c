@@ -130,8 +130,8 @@ int pm_fs_mkdir_p(const char *dir, unsigned mode, struct pm_error *err)
     return rc;
 }
 
-/* Makes the name of a directory durable: that is in the directory above it. One that we may not read (mode 711)
- * cannot be synced by us, and is not new either. */
+/* Makes the name of a directory durable: that is in the directory above it. One that we may not read (mode
+ * 711) cannot be synced by us, and is not new either. */
 static int sync_parent(const char *path, struct pm_error *err)
 {
     char *parent = parent_of(path);

@@ -51,12 +51,13 @@ static const struct pm_option options[] = {
      "is remembered.",
      AT(known_mb), 0, 1 << 24},
     {"max-jobs", 0, PM_OPTION_UINT, "N",
-     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs), 1,
-     10000000},
+     "Unfinished jobs at most; beyond that submits are answered with busy. Default: 2000000.", AT(max_jobs),
+     1, 10000000},
     {"min-free", 0, PM_OPTION_UINT, "MB", "Free disk space below which no jobs are accepted. Default: 64.",
      AT(min_free_mb), 0, 1 << 24},
     {"max-store", 0, PM_OPTION_UINT, "MB",
-     "Stored sources and results at most; beyond that submits are answered with no-space. Default: 0, no limit but "
+     "Stored sources and results at most; beyond that submits are answered with no-space. Default: 0, no "
+     "limit but "
      "--min-free.",
      AT(max_store_mb), 0, UINT32_MAX},
     {"stall", 0, PM_OPTION_UINT, "SEC",

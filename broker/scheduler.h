@@ -15,9 +15,9 @@
  * documents finish one after the other and the first page is out early. At the end of a job that is alone the
  * longest region of all goes first once it takes as long as the rest. Each task goes to the peer with the
  * least to do. Layoutd and collectors, which do one thing after the other, hold little that waits, so that
- * urgent work passes. Page tasks are held back while the crop sheets in flight fill the pixel budget, or while
- * their reader has plenty of their client to do; those are set aside when other readers are served, as are
- * those of a reader that no worker has, so that they stand in nobody's way.
+ * urgent work passes. Page tasks are held back while the crop sheets in flight fill the pixel budget, or
+ * while their reader has plenty of their client to do; those are set aside when other readers are served, as
+ * are those of a reader that no worker has, so that they stand in nobody's way.
  *
  * Memory. A job that waits or has ended is a stub of 48 bytes and sleeps in the journal (sched_store.c). What
  * is done in every turn depends on peers, leases and clients, never on how many jobs there are.
@@ -132,8 +132,8 @@ int pm_sched_check_worker(const struct pm_sched *s, const char *const *readers, 
                           struct pm_error *err);
 /* The job that a client's key stands for; 0 when none. */
 uint64_t pm_sched_known(const struct pm_sched *s, const char *client, const char *key);
-/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that the
- * next submit of the document is a new job. */
+/* Keys that begin so are the broker's own (known.h): a job that does not end well gives its key up, so that
+ * the next submit of the document is a new job. */
 #define PM_SCHED_OWN_KEY '='
 int pm_sched_cancel(struct pm_sched *s, struct pm_now now, uint64_t job, struct pm_error *err);
 /* What a retry of a job would find. */

@@ -14,7 +14,8 @@ int pm_verb_list(struct pm_broker *b, struct pm_conn *c, const struct pm_message
         limit = PM_LIMIT_LIST_JOBS;
     struct pm_msg_jobs answer = {.ref = l->ref};
     answer.jobs = pm_arena_alloc(&b->arena, limit * sizeof *answer.jobs);
-    const struct pm_sched_filter filter = {.state = l->state, .batch = l->batch, .client = pm_gate_only_client(c, PM_RIGHT_WATCH)};
+    const struct pm_sched_filter filter = {
+        .state = l->state, .batch = l->batch, .client = pm_gate_only_client(c, PM_RIGHT_WATCH)};
     uint64_t cursor = l->before;
     size_t bytes = 0;
     struct pm_job_info info;

@@ -12,7 +12,8 @@ static const struct pm_option options[] = {
     {"name", 'n', PM_OPTION_TEXT, "NAME", "add, pack: the name of the reader. Default: that of the source.",
      AT(name), 0, 0},
     {"precision", 'p', PM_OPTION_TEXT, "WORD",
-     "add, pack: what the model computes in: bf16 (the default), int8 or int4 (smaller and faster, a little less "
+     "add, pack: what the model computes in: bf16 (the default), int8 or int4 (smaller and faster, a little "
+     "less "
      "exact), or f32, the reference, of twice the size.",
      AT(precision), 0, 0},
     {"replace", 0, PM_OPTION_FLAG, NULL, "add: put the model in the place of the one that has the name.",
