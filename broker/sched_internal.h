@@ -39,7 +39,7 @@ struct page {
 /* Smallest first; entries may be stale, whoever pops checks. */
 struct heap {
     uint64_t *items;
-    size_t count, capacity;
+    size_t count, capacity, prune_at;
 };
 void pm_heap_push(struct heap *h, uint64_t item);
 void pm_heap_pop(struct heap *h);

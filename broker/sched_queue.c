@@ -123,6 +123,37 @@ static double least_served(const struct queue *q)
     return least < INFINITY ? least : q->clock_us;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Jobs that were cancelled leave their place in the queue behind; and those below it, which may wait for
+ * long, hide it. What is sorted is a heap. */
+static void prune_lane(struct pm_sched *s, struct queue *q, unsigned level, struct heap *h, unsigned place,
+                       unsigned door)
+{
+    size_t kept = 0;
+    qsort(h->items, h->count, sizeof *h->items, by_number);
+    for (size_t i = 0; i < h->count; i++) {
+        uint64_t id = h->items[i];
+        const struct job *j = pm_sched_find(s, id);
+        bool waits = j ? j->place[place].is_queued[door]
+                       : place == SLOT_LAYOUT && door == 0 && pm_sched_state(s, id) == PM_JOB_QUEUED;
+        if (waits && (!kept || h->items[kept - 1] != id))
+            h->items[kept++] = id;
+    }
+    q->entries[level] -= h->count - kept;
+    h->count = kept;
+    h->prune_at = kept * 2;
+}
+
+static unsigned place_of_queue(uint32_t queue)
+{
+    return queue == QUEUE_LAYOUT ? SLOT_LAYOUT : queue == QUEUE_COLLECT ? SLOT_COLLECT : SLOT_REGION;
+}
+
 static void enqueue(struct pm_sched *s, uint64_t job, const struct stub *stub, uint32_t queue, unsigned door)
 {
     struct queue *q = s->queues[queue];
@@ -135,7 +166,10 @@ static void enqueue(struct pm_sched *s, uint64_t job, const struct stub *stub, u
     }
     if (!q->entries[level]++)
         q->served_us[level] = s->now_us;
-    pm_heap_push(&lane->jobs[level][door], job);
+    struct heap *h = &lane->jobs[level][door];
+    if (h->count >= h->prune_at && h->count > 4096 + 2 * q->ready[door])
+        prune_lane(s, q, level, h, place_of_queue(queue), door);
+    pm_heap_push(h, job);
 }
 
 void pm_queue_sleeper(struct pm_sched *s, uint64_t id, const struct stub *stub)
@@ -304,11 +338,6 @@ static struct ref first_task(const struct pm_sched *s, struct job *j, unsigned p
         p = first_page(j, &j->ready_regions, has_regions);
     PM_ASSERT(p);
     return pm_ref_of(j, p, longest(p));
-}
-
-static unsigned place_of_queue(uint32_t queue)
-{
-    return queue == QUEUE_LAYOUT ? SLOT_LAYOUT : queue == QUEUE_COLLECT ? SLOT_COLLECT : SLOT_REGION;
 }
 
 /* A page for a reader that nobody has: its crops would lie in memory for as long as that lasts. */

@@ -262,6 +262,35 @@ static void unreadable_sleepers_fail(void **state)
     bed_close(&b);
 }
 
+/* A client that submits, cancels and forgets all day long behind a job that nobody begins. */
+static void what_was_forgotten_takes_nothing(void **state)
+{
+    (void)state;
+    struct bed b;
+    bed_open(&b, 0);
+    submit(&b, 1);
+    end_turn(&b);
+    size_t before = 0;
+    for (uint64_t n = 2; n <= 80000; n++) {
+        struct pm_msg_submit m = submit_of(&b, n);
+        uint64_t job;
+        bool duplicate;
+        m.deadline_s = UINT32_MAX;
+        assert_int_equal(pm_sched_submit(b.s, b.now, "a", &m, &job, &duplicate, NULL), 0);
+        end_turn(&b);
+        assert_int_equal(pm_sched_cancel(b.s, b.now, n, NULL), 0);
+        end_turn(&b);
+        assert_int_equal(pm_sched_forget(b.s, n, NULL), 0);
+        end_turn(&b);
+        before = n == 20000 ? bytes_in_use() : before;
+    }
+    assert_true(bytes_in_use() < before + 100000);
+    struct pm_sched_stats stats;
+    pm_sched_stats(b.s, b.now, &stats);
+    assert_int_equal(stats.kinds[0].queued, 1);
+    bed_close(&b);
+}
+
 /* What is asked often must not depend on how many jobs there are: a hundred thousand turns of an idle fleet
  * of 256 workers, with stats, beside a million queued jobs would take hours if it did. */
 static void questions_are_cheap(void **state)
@@ -297,9 +326,8 @@ static void questions_are_cheap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jobs_are_small),
-        cmocka_unit_test(sleepers_wake_as_themselves),
-        cmocka_unit_test(unreadable_sleepers_fail),
+        cmocka_unit_test(jobs_are_small),           cmocka_unit_test(sleepers_wake_as_themselves),
+        cmocka_unit_test(unreadable_sleepers_fail), cmocka_unit_test(what_was_forgotten_takes_nothing),
         cmocka_unit_test(questions_are_cheap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
