@@ -223,6 +223,20 @@ int pm_pack_open(const char *path, struct pm_pack **out, struct pm_error *err)
     return 0;
 }
 
+bool pm_pack_warm(const struct pm_pack *pack, size_t from, size_t bytes)
+{
+    if (from >= pack->map_bytes)
+        return false;
+#ifdef MADV_POPULATE_READ
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = from / page * page;
+    size_t end = bytes < pack->map_bytes - from ? from + bytes : pack->map_bytes;
+    (void)madvise((void *)(uintptr_t)(pack->map + begin), end - begin, MADV_POPULATE_READ);
+#else
+    (void)bytes;
+#endif
+    return true;
+}
+
 void pm_pack_free(struct pm_pack **pack)
 {
     struct pm_pack *p = *pack;

@@ -43,6 +43,8 @@
 #ifndef PM_ENGINE_PACK_H
 #define PM_ENGINE_PACK_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "engine/tensor.h"
 
@@ -76,6 +78,9 @@ int pm_pack_open(const char *path, struct pm_pack **out, struct pm_error *err);
 /* The same on bytes in memory (64-byte aligned), which stay the caller's. */
 int pm_pack_parse(const char *name, const uint8_t *data, size_t bytes, struct pm_pack **out,
                   struct pm_error *err);
+/* Makes a part of the mapped file present: bytes [from, from + bytes) of it, cut where it ends; false when
+ * that is beyond the end. Reads do that anyway, a few pages at a time; this saves them their faults. */
+bool pm_pack_warm(const struct pm_pack *pack, size_t from, size_t bytes);
 void pm_pack_free(struct pm_pack **pack);
 
 /* Opens and compares the data's checksum. */

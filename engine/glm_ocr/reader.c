@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "engine/glm_ocr/glm_ocr.h"
 #include "engine/glm_ocr/manifest.h"
+#include "engine/glm_ocr/warm.h"
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 #include "engine/vlm/generate.h"
@@ -56,6 +57,7 @@ struct prompt {
 struct state {
     struct pm_glm_ocr_manifest manifest;
     struct pm_vlm_model *model;
+    struct pm_warm *warm;
     struct pm_tokenizer *tokenizer;
     struct prompt prompts[PM_GLM_OCR_TASKS];
     struct pm_generate *generate;
@@ -96,6 +98,7 @@ static void reader_free(void *state)
         free_job(s->jobs[i]);
     for (int t = 0; t < PM_GLM_OCR_TASKS; t++)
         free(s->prompts[t].ids);
+    pm_warm_end(&s->warm);
     pm_generate_free(&s->generate);
     pm_tokenizer_free(&s->tokenizer);
     pm_vlm_model_close(&s->model);
@@ -176,6 +179,8 @@ static int open_files(struct state *s, const struct pm_model_manifest *model, st
         rc = pm_model_file(model, "tokenizer", &tokenizer, err);
     if (!rc)
         rc = pm_glm_ocr_model_open(weights, &s->model, err);
+    if (!rc)
+        s->warm = pm_warm_begin(s->model->pack);
     if (!rc)
         rc = pm_tokenizer_open(tokenizer, &s->tokenizer, err);
     if (!rc)

@@ -49,9 +49,9 @@ void pm_draft_plan_outcome(struct pm_draft_plan *p, double *rate, int drafted, i
 {
     int tried = accepted < drafted ? accepted + 1 : drafted; /* those after the first wrong one say nothing */
     for (int i = 0; i < tried; i++) {
-        double held = i < accepted ? 1 : 0;
-        p->rate += NEW_OUTCOME * (held - p->rate);
-        *rate += OWN_OUTCOME * (held - *rate);
+        double held = i < accepted ? 1 : 0, early = 1 / (2 + (double)p->tried++);
+        p->rate += (early > NEW_OUTCOME ? early : NEW_OUTCOME) * (held - p->rate);
+        *rate += (early > OWN_OUTCOME ? early : OWN_OUTCOME) * (held - *rate);
     }
     if (accepted)
         p->probe = PROBE_AGAIN;

@@ -27,6 +27,7 @@ struct pm_draft_plan {
     struct pm_draft_times passes, steps;
     uint64_t now;     /* passes observed */
     double rate;      /* share of drafts that hold, given that the ones before them did: of all texts */
+    uint64_t tried;   /* drafts that were looked at: the first ones count for more */
     int quiet, probe; /* choices without a draft; after how many one is made all the same */
 };
 
