@@ -26,7 +26,7 @@ struct setup {
     int workers, threads;
     struct pm_limit_figures limits; /* of all its threads together */
     double share;                   /* of the compute limit that tower and prompt reach */
-    double steps_share;             /* worst share of the model over the batches */
+    double steps_share[BATCHES];    /* of what the model allows, by batch */
 };
 
 struct bench {
@@ -60,7 +60,8 @@ static struct pm_work region_work(const struct pm_vlm_model *model)
 
 /* ---- measured ---- */
 
-static int take_limits(struct setup *s, struct pm_error *err)
+/* The limits of its threads, before and after the load. */
+static int measure(struct setup *s, const struct load *load, double *rate_out, struct pm_error *err)
 {
     struct pm_pool *pool = NULL;
     struct pm_limits *limits = NULL;
@@ -68,8 +69,10 @@ static int take_limits(struct setup *s, struct pm_error *err)
     if (!rc)
         rc = pm_limits_new(pool, &limits, err);
     if (!rc) {
-        struct pm_limit_figures a = pm_limits_take(limits), b = pm_limits_take(limits);
-        s->limits = pm_limits_mean(&a, &b);
+        struct pm_limit_figures before = pm_limits_take(limits), after;
+        rc = load_run(load, rate_out, err);
+        after = pm_limits_take(limits);
+        s->limits = pm_limits_mean(&before, &after);
     }
     pm_limits_free(&limits);
     pm_pool_free(&pool);
@@ -87,9 +90,7 @@ static int run_regions(struct bench *b, struct setup *s, struct pm_error *err)
                         .seconds = b->settings.seconds};
     struct pm_work work = region_work(b->model);
     double rate;
-    int rc = take_limits(s, err);
-    if (!rc)
-        rc = load_run(&load, &rate, err);
+    int rc = measure(s, &load, &rate, err);
     if (rc)
         return rc;
     s->share = rate * pm_work_compute_s(&work, &s->limits);
@@ -98,8 +99,9 @@ static int run_regions(struct bench *b, struct setup *s, struct pm_error *err)
     return 0;
 }
 
-static int run_steps(struct bench *b, struct setup *s, int batch, struct pm_error *err)
+static int run_steps(struct bench *b, struct setup *s, int index, struct pm_error *err)
 {
+    int batch = batches[index];
     struct load load = {.weights = b->weights,
                         .workers = s->workers,
                         .threads = s->threads,
@@ -107,15 +109,13 @@ static int run_steps(struct bench *b, struct setup *s, int batch, struct pm_erro
                         .context = CONTEXT,
                         .seconds = b->settings.seconds};
     double rate;
-    int rc = take_limits(s, err);
-    if (!rc)
-        rc = load_run(&load, &rate, err);
+    int rc = measure(s, &load, &rate, err);
     if (rc)
         return rc;
     double model = model_steps(b->model, s->workers, batch, &s->limits), share = rate / model;
     struct pm_work work = pm_work_step(b->model, batch, CONTEXT);
     bool is_memory = pm_work_memory_s(&work, &s->limits) > pm_work_compute_s(&work, &s->limits);
-    s->steps_share = share < s->steps_share ? share : s->steps_share;
+    s->steps_share[index] = share;
     printf("| %d x %d | decode, %d each, tokens/s | %.1f | %.1f, %s | %.0f %% |\n", s->workers, s->threads,
            batch, rate, model, is_memory ? "memory" : "multiply-adds", 100 * share);
     fflush(stdout);
@@ -130,7 +130,7 @@ static int run_all(struct bench *b, struct pm_error *err)
         struct setup *s = &b->setups[i];
         rc = run_regions(b, s, err);
         for (int k = 0; k < BATCHES && !rc; k++)
-            rc = run_steps(b, s, batches[k], err);
+            rc = run_steps(b, s, k, err);
     }
     return rc;
 }
@@ -165,15 +165,16 @@ static void tell_larger(const struct bench *b)
            "%u is "
            "assumed |\n",
            100 * full->share, full->threads, o->domain_cores);
-    printf("| share of the model, decode | %.0f %% | the worst batch measured here; the same is assumed |\n",
-           100 * full->steps_share);
+    printf("| share of the model, decode | | by batch, as measured here with %d threads; the same is assumed "
+           "|\n",
+           full->threads);
     printf("\n| batch of an engine | decode, tokens/s, all engines | bound by | regions of %dx%d with %d "
            "tokens, a second |\n"
            "|---:|---:|---|---:|\n",
            WIDTH_PX, HEIGHT_PX, TOKENS);
     for (int k = 0; k < BATCHES; k++) {
         struct pm_work work = pm_work_step(b->model, batches[k], CONTEXT);
-        double rate = model_steps(b->model, 1, batches[k], &limits) * full->steps_share;
+        double rate = model_steps(b->model, 1, batches[k], &limits) * full->steps_share[k];
         bool is_memory = pm_work_memory_s(&work, &limits) > pm_work_compute_s(&work, &limits);
         printf("| %d | %.0f | %s | %.1f |\n", batches[k], rate * engines,
                is_memory ? "memory" : "multiply-adds", engines / (front_s + TOKENS / rate));
@@ -218,10 +219,8 @@ static int run(struct bench *b, const char *dir, struct pm_error *err)
                                    {.workers = 2, .threads = cores > 3 ? cores / 2 : 1},
                                    {.workers = 1, .threads = cores}};
     for (size_t i = 0; i < sizeof setups / sizeof *setups; i++)
-        if (setups[i].workers * setups[i].threads <= cores && (!i || cores > 1)) {
-            b->setups[b->setup_count] = setups[i];
-            b->setups[b->setup_count++].steps_share = 1;
-        }
+        if (setups[i].workers * setups[i].threads <= cores && (!i || cores > 1))
+            b->setups[b->setup_count++] = setups[i];
     int rc = pm_model_manifest_read(dir, &m, err);
     if (!rc)
         rc = pm_model_file(&m, "weights", &b->weights, err);
