@@ -179,10 +179,10 @@ int pm_verb_result(struct pm_broker *b, struct pm_conn *c, const struct pm_messa
         r.is_final_error = false;
     }
     bool is_failure = *r.error_code != 0;
-    if (!is_failure)
+    if (is_current && !is_failure) {
         measure(b, &r, pm_task_kind(r.task));
-    if (is_current && !is_failure)
         note(b, c, &r);
+    }
     if (is_current && !is_failure && pm_task_kind(r.task) == PM_KIND_ASSEMBLE_DOC)
         stamp(b, &r);
     if (is_failure && pm_err_from_name(r.error_code) == PM_ENOSPC)
