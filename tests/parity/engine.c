@@ -19,9 +19,15 @@ enum { FOLDERS_MAX = 256 };
 static const char *const information[] = {"bf16_compute.", "mtp.prompt.logits_no_zeroing",
                                           "mtp.prompt.logits_image_features"};
 
-bool engine_is_bf16(const struct engine_case *c)
+bool engine_is_rounded(const struct engine_case *c)
 {
-    return c->model && c->model->precision == PM_PRECISION_BF16;
+    return c->model && c->model->precision != PM_PRECISION_F32;
+}
+
+double engine_slack(const struct engine_case *c)
+{
+    static const double slack[PM_PRECISION_COUNT] = {1, 1, ENGINE_SLACK_INT8, ENGINE_SLACK_INT4};
+    return c->model ? slack[c->model->precision] : 1;
 }
 
 void engine_line(const struct engine_case *c, const char *group, int rc, const struct parity_verdict *v,
@@ -123,7 +129,7 @@ static bool run_precision(struct engine_case *c, enum pm_precision precision)
 {
     struct pm_error err = {0};
     struct parity_verdict v = {0};
-    snprintf(c->label, sizeof c->label, "%s %s", c->name, precision == PM_PRECISION_BF16 ? "bf16" : "f32");
+    snprintf(c->label, sizeof c->label, "%s %s", c->name, pm_precision_name(precision));
     int rc = open_model(c, precision, &err);
     if (rc == 0)
         rc = engine_prepare(c, &err);
@@ -134,6 +140,7 @@ static bool run_precision(struct engine_case *c, enum pm_precision precision)
     } else {
         engine_check_prefill(c);
         engine_check_summaries(c);
+        engine_check_beside_f32(c);
         if (precision == PM_PRECISION_F32) {
             engine_check_greedy(c);
             engine_check_mtp(c);
@@ -254,6 +261,10 @@ static void run_folder(const char *folder, const char *model_dir, struct parity_
     } else if ((c->model_dir = model = find_model(c, model_dir, &is_temporary, &err))) {
         bool has_run = run_precision(c, PM_PRECISION_F32);
         run_precision(c, PM_PRECISION_BF16);
+        run_precision(c, PM_PRECISION_INT8);
+        run_precision(c, PM_PRECISION_INT4);
+        free(c->exact);
+        c->exact = NULL;
         snprintf(c->label, sizeof c->label, "%s", c->name);
         if (has_run)
             report_forgotten(c);

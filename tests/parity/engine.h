@@ -2,9 +2,9 @@
  * vision tower, decoder, sampler and extra layer.
  *
  * A case is a folder with case.json, expected.safetensors and a model beside them (or the full-size model
- * given by --model). It runs in f32, held to the tolerances of a reference engine, and in bf16, held to what
- * rounding allows. Every tensor that the folder expects must be compared by somebody: one that is not is a
- * failure.
+ * given by --model). It runs in f32, held to the tolerances of a reference engine, and in bf16, int8 and
+ * int4, held to what rounding allows. Every tensor that the folder expects must be compared by somebody: one
+ * that is not is a failure.
  *
  * Ownership: a struct engine_case owns everything in it until engine_case_close. Threads: one; the engine's
  * own pool inside. */
@@ -17,6 +17,10 @@
 #include "tests/parity/parity.h"
 
 enum { ENGINE_THREADS = 2, ENGINE_ROWS = 512, ENGINE_IMAGES_MAX = 64 };
+
+/* Random models of few, narrow layers feel rounding more than trained ones. */
+#define ENGINE_SLACK_INT8 2.5
+#define ENGINE_SLACK_INT4 7.0
 
 /* What a probe has seen under one name: pieces one below the other. */
 struct engine_capture {
@@ -35,6 +39,7 @@ struct engine_case {
     struct pm_safetensors *expected;
     bool *seen; /* of expected's tensors */
     const char *model_dir;
+    float *exact; /* [id_count, vocab]: logits in f32 */
     /* of one precision */
     char *pack_dir;
     struct pm_vlm_model *model;
@@ -69,7 +74,10 @@ struct engine_case {
 /* One line: rc and err, or the verdict. */
 void engine_line(const struct engine_case *c, const char *group, int rc, const struct parity_verdict *v,
                  const struct pm_error *err);
-bool engine_is_bf16(const struct engine_case *c);
+/* Whether the precision is another than f32: compared with what its rounding allows. */
+bool engine_is_rounded(const struct engine_case *c);
+/* What is allowed, as a multiple of what is in bf16. */
+double engine_slack(const struct engine_case *c);
 
 /* ---- engine_compare.c ---- */
 
@@ -89,7 +97,7 @@ void engine_compare_ids(struct parity_verdict *v, const char *what, const int32_
                         const struct pm_tensor *t);
 /* Mean |error| of rows of logits, and the share of rows with another best entry. */
 void engine_compare_noisy_logits(struct parity_verdict *v, const float *ours, int rows, int vocab,
-                                 const struct pm_tensor *t);
+                                 const struct pm_tensor *t, double slack);
 
 struct engine_capture *engine_captured(struct engine_case *c, const char *name);
 void engine_probe(void *ctx, const char *name, const float *values, int rows, int columns);
@@ -113,6 +121,8 @@ void engine_check_greedy(struct engine_case *c);
 void engine_check_mtp(struct engine_case *c);
 /* What only the full-size case has: summaries of logits instead of all of them. */
 void engine_check_summaries(struct engine_case *c);
+/* All logits beside those of our own f32, which this keeps for the other precisions. */
+void engine_check_beside_f32(struct engine_case *c);
 /* Messages through template and tokenizer beside the ids. */
 void engine_check_prompt(struct engine_case *c);
 

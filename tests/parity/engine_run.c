@@ -289,8 +289,8 @@ static void check_logits(struct engine_case *c)
         return;
     struct parity_verdict v = {0};
     int vocab = c->model->config.text.vocab;
-    if (engine_is_bf16(c))
-        engine_compare_noisy_logits(&v, c->logits, c->id_count, vocab, t);
+    if (engine_is_rounded(c))
+        engine_compare_noisy_logits(&v, c->logits, c->id_count, vocab, t, engine_slack(c));
     else
         engine_compare_floats(&v, "logits", c->logits, t, (size_t)c->id_count * (size_t)vocab, LOGIT_ABSOLUTE,
                               0);

@@ -26,8 +26,9 @@ static void check_best(struct engine_case *c)
         values[r] = row[ours[r]];
         same += (size_t)r < engine_elements(ids) && ours[r] == engine_int(ids, (size_t)r);
     }
-    if (engine_is_bf16(c)) {
-        parity_report(&v, "share of rows with another best id", 1 - (double)same / rows, 0.2);
+    if (engine_is_rounded(c)) {
+        parity_report(&v, "share of rows with another best id", 1 - (double)same / rows,
+                      fmin(0.2 * engine_slack(c), 1));
         parity_note(&v, "%d of %d rows have the same best id", same, rows);
     } else {
         engine_compare_ids(&v, ids->name, ours, rows, ids);
@@ -74,11 +75,43 @@ static void check_last(struct engine_case *c)
         else
             parity_fail(&v, "top20_ids: %d is no id", id);
     }
-    if (engine_is_bf16(c))
-        parity_report(&v, "mean |error| of logits", m.sum / m.count, 0.3);
+    if (engine_is_rounded(c))
+        parity_report(&v, "mean |error| of logits", m.sum / m.count, 0.3 * engine_slack(c));
     else
         parity_report(&v, "logits", m.worst, LOGIT_ABSOLUTE);
     engine_line(c, "logits, last row", 0, &v, NULL);
+}
+
+void engine_check_beside_f32(struct engine_case *c)
+{
+    size_t vocab = (size_t)c->model->config.text.vocab, count = (size_t)c->id_count * vocab;
+    if (!engine_is_rounded(c)) {
+        free(c->exact);
+        c->exact = pm_xalloc(count * sizeof *c->exact);
+        memcpy(c->exact, c->logits, count * sizeof *c->exact);
+        return;
+    }
+    if (!c->exact)
+        return;
+    struct parity_verdict v = {0};
+    struct mean m = {0}, size = {0};
+    int same = 0;
+    for (int r = 0; r < c->id_count; r++) {
+        const float *ours = c->logits + (size_t)r * vocab, *exact = c->exact + (size_t)r * vocab;
+        double sum = 0;
+        for (size_t i = 0; i < vocab; i++)
+            sum += (double)exact[i] / (double)vocab;
+        for (size_t i = 0; i < vocab; i++) {
+            m.sum += fabs((double)ours[i] - (double)exact[i]);
+            m.worst = fmax(m.worst, fabs((double)ours[i] - (double)exact[i]));
+            size.sum += fabs((double)exact[i] - sum);
+        }
+        same += engine_argmax(ours, (int)vocab) == engine_argmax(exact, (int)vocab);
+    }
+    parity_report(&v, "mean |error| of logits", m.sum / (double)count, 0.3 * engine_slack(c));
+    parity_note(&v, "largest %.3g, mean deviation of logits %.3g; best id the same in %d of %d rows", m.worst,
+                size.sum / (double)count, same, c->id_count);
+    engine_line(c, "logits beside f32", 0, &v, NULL);
 }
 
 void engine_check_summaries(struct engine_case *c)

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "engine/kernels/kernels.h"
 
-static const char *const names[] = {"plain", "avx2", "avx512", "avx512bf16"};
+static const char *const names[] = {"plain", "avx2", "avx512", "avx512vnni", "avx512bf16"};
 
 static uint32_t seed = 1;
 

@@ -336,6 +336,18 @@ static void test_company_bf16(void **state)
     check_company(PM_PRECISION_BF16);
 }
 
+static void test_company_int8(void **state)
+{
+    (void)state;
+    check_company(PM_PRECISION_INT8);
+}
+
+static void test_company_int4(void **state)
+{
+    (void)state;
+    check_company(PM_PRECISION_INT4);
+}
+
 /* Slices and rows that follow the clock: the same texts, and in the end nobody waits. */
 static void test_steps_by_time(void **state)
 {
@@ -991,6 +1003,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_company_f32),
         cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_int8),
+        cmocka_unit_test(test_company_int4),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_steps_by_time),
         cmocka_unit_test(test_company_kv_int8),

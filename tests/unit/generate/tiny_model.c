@@ -238,7 +238,7 @@ static void put_weights(const char *dir, const char *config_json, bool is_endles
 
 char *pm_tiny_folder(const struct pm_tiny *tiny, enum pm_precision precision)
 {
-    return pm_fs_join(tiny->dir, precision == PM_PRECISION_BF16 ? "bf16" : "f32");
+    return pm_fs_join(tiny->dir, pm_precision_name(precision));
 }
 
 static void pack(const struct pm_tiny *tiny, const char *source, enum pm_precision precision)
@@ -278,8 +278,8 @@ void pm_tiny_make(struct pm_tiny *tiny, enum pm_tiny_kind kind)
     assert_non_null(mkdtemp(tiny->dir));
     char *source = pm_fs_join(tiny->dir, "source");
     pm_tiny_checkpoint(source, kind);
-    pack(tiny, source, PM_PRECISION_F32);
-    pack(tiny, source, PM_PRECISION_BF16);
+    for (int precision = 0; precision < PM_PRECISION_COUNT; precision++)
+        pack(tiny, source, (enum pm_precision)precision);
     free(source);
 }
 

@@ -30,7 +30,7 @@ enum pm_tiny_kind {
 /* Writes the checkpoint into the folder source, which is made. */
 void pm_tiny_checkpoint(const char *source, enum pm_tiny_kind kind);
 
-/* Makes the checkpoint and packs it in both precisions. */
+/* Makes the checkpoint and packs it in every precision. */
 void pm_tiny_make(struct pm_tiny *tiny, enum pm_tiny_kind kind);
 char *pm_tiny_folder(const struct pm_tiny *tiny, enum pm_precision precision); /* free() */
 void pm_tiny_open(struct pm_tiny *tiny, enum pm_precision precision);

@@ -67,8 +67,19 @@ static float weight_at(const struct pm_pack_tensor *t, int row, long column)
     size_t k = (size_t)t->tensor.shape[2];
     if (t->layout == PM_LAYOUT_PANELS48)
         return *pm_panel_at((float *)(uintptr_t)t->tensor.data, n, k, row, column);
+    if (t->layout == PM_LAYOUT_PANELS64_INT8 || t->layout == PM_LAYOUT_PANELS64_INT4)
+        return pm_quant_panel_value(t->layout == PM_LAYOUT_PANELS64_INT8 ? PM_QUANT_INT8 : PM_QUANT_INT4,
+                                    t->tensor.data, k, row, (size_t)column);
     assert_int_equal(t->layout, PM_LAYOUT_PANELS64_BF16);
     return pm_bf16_to_f32(*pm_panel_bf16_at((uint16_t *)(uintptr_t)t->tensor.data, k, row, (size_t)column));
+}
+
+/* How far a value may be from itself: values are below 2, and 4 bits cut off up to a quarter. */
+static float rounding(const struct pm_pack_tensor *t)
+{
+    return t->layout == PM_LAYOUT_PANELS64_INT8   ? 1.0F / 127 * 1.01F
+           : t->layout == PM_LAYOUT_PANELS64_INT4 ? 0.5F
+                                                  : 0;
 }
 
 static float bias_at(const struct pm_pack *pack, const char *name, int row)
@@ -102,7 +113,8 @@ static void check_product(const struct pm_pack *pack, const struct product *p)
         for (int r = 0; r < p->rows[i]; r++) {
             for (int c = 0; c < p->k; c++)
                 assert_float_equal(weight_at(t, first + r, c),
-                                   tiny_value(p->parts[i], (uint64_t)r * (uint64_t)p->k + (uint64_t)c), 0);
+                                   tiny_value(p->parts[i], (uint64_t)r * (uint64_t)p->k + (uint64_t)c),
+                                   rounding(t));
             if (p->has_bias)
                 assert_float_equal(bias_at(pack, p->name, first + r), tiny_value(bias, (uint64_t)r), 0);
         }
@@ -155,7 +167,8 @@ static void check_downsample(const struct pm_pack *pack)
         for (int c = 0; c < TINY_VISION; c++)
             for (int place = 0; place < 4; place++)
                 assert_float_equal(weight_at(t, o, place * TINY_VISION + c),
-                                   tiny_value(name, (uint64_t)((o * TINY_VISION + c) * 4 + place)), 0);
+                                   tiny_value(name, (uint64_t)((o * TINY_VISION + c) * 4 + place)),
+                                   rounding(t));
         assert_float_equal(bias_at(pack, name, o), tiny_value("model.visual.downsample.bias", (uint64_t)o),
                            0);
     }
@@ -181,7 +194,7 @@ static void check_values(const char *root, enum pm_precision precision, const ch
     struct pm_pack *pk;
     struct pm_vlm_model *model;
     struct pm_error err;
-    bool is_short = precision == PM_PRECISION_BF16;
+    bool is_short = precision != PM_PRECISION_F32;
     tiny_write(p.source, &tiny);
     if (pack(p.source, p.out, precision, &err))
         fail_msg("%s", err.text);
@@ -214,6 +227,28 @@ static void test_values_f32(void **state)
 static void test_values_bf16(void **state)
 {
     check_values(*state, PM_PRECISION_BF16, "bf16");
+}
+
+static void test_values_int8(void **state)
+{
+    check_values(*state, PM_PRECISION_INT8, "int8");
+}
+
+/* Only the products of the text layers have 4 bits. */
+static void test_values_int4(void **state)
+{
+    static const char *const names[] = {TEXT "layers.0.self_attn.qkv_proj.weight", EXTRA "eh_proj.weight",
+                                        "lm_head.weight", BLOCK "attn.qkv.weight",
+                                        "model.visual.downsample.weight"};
+    struct pm_pack *pk;
+    check_values(*state, PM_PRECISION_INT4, "int4");
+    struct place p = place_in(*state, "int4");
+    assert_int_equal(pm_pack_open(p.file, &pk, NULL), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_int_equal(pm_pack_find(pk, names[i])->layout,
+                         i < 2 ? PM_LAYOUT_PANELS64_INT4 : PM_LAYOUT_PANELS64_INT8);
+    pm_pack_free(&pk);
+    place_free(&p);
 }
 
 /* ---- variants ---- */
@@ -478,6 +513,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_values_f32, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_values_bf16, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_values_int8, folder_make, folder_drop),
+        cmocka_unit_test_setup_teardown(test_values_int4, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_variants, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_refusals, folder_make, folder_drop),
         cmocka_unit_test_setup_teardown(test_taken_folder, folder_make, folder_drop),

@@ -133,6 +133,16 @@ static struct layer make_layer(enum pm_precision precision, int n, int k)
                 *pm_panel_at(panels, n, (size_t)k, o, i) = l.weights[(size_t)o * (size_t)k + (size_t)i];
         }
         l.panels = panels;
+    } else if (precision != PM_PRECISION_BF16) {
+        enum pm_quant_bits bits = precision == PM_PRECISION_INT8 ? PM_QUANT_INT8 : PM_QUANT_INT4;
+        uint8_t *panels = bytes(pm_quant_panel_bytes(bits, n, (size_t)k));
+        for (int o = 0; o < n; o += N)
+            assert_true(
+                pm_quant_panel_fill(bits, l.weights + (size_t)o * (size_t)k, n - o < N ? n - o : N, (size_t)k,
+                                    panels + (size_t)(o / N) * pm_quant_panel_bytes(bits, 1, (size_t)k)));
+        for (size_t i = 0; i < count; i++)
+            l.weights[i] = pm_quant_panel_value(bits, panels, (size_t)k, (int)(i / (size_t)k), i % (size_t)k);
+        l.panels = panels;
     } else {
         uint16_t *panels = calloc(pm_panel_bf16_values(n, (size_t)k), sizeof *panels);
         for (int o = 0; o < n; o++)
@@ -144,6 +154,8 @@ static struct layer make_layer(enum pm_precision precision, int n, int k)
             l.weights[i] = pm_bf16_to_f32(value);
         }
         l.panels = panels;
+    }
+    if (precision != PM_PRECISION_F32) {
         l.padded_bias = calloc((size_t)(n + 63) / 64 * 64, sizeof *l.padded_bias);
         memcpy(l.padded_bias, l.bias, (size_t)n * sizeof *l.bias);
         l.linear.bias = l.padded_bias;
@@ -169,7 +181,7 @@ static float value_of(const void *x, size_t i, bool is_bf16)
 static void check_linear(const struct pm_kernels *kernels, enum pm_precision precision, int rows, int n,
                          int k)
 {
-    bool is_bf16 = precision == PM_PRECISION_BF16;
+    bool is_bf16 = precision != PM_PRECISION_F32;
     struct layer l = make_layer(precision, n, k);
     size_t stride = ((size_t)k + 1) / 2 * 2, count = (size_t)rows * (size_t)n;
     float *x32 = floats((size_t)rows * stride), *first = floats(count), *out = floats(count);
@@ -204,7 +216,11 @@ static void check_linear(const struct pm_kernels *kernels, enum pm_precision pre
                 sum += term;
                 size += fabs(term);
             }
-            check(kernels->name, "linear", first[(size_t)r * (size_t)n + (size_t)o], sum, 1e-6 * size);
+            /* Inputs are rounded, too: by half a 127th of the largest of the row, 1, each another way. */
+            double rounding = precision == PM_PRECISION_F32 || precision == PM_PRECISION_BF16
+                                  ? 1e-6 * size
+                                  : 5 * sqrt((double)k / 3) * 0.6 / 127 + 1e-6;
+            check(kernels->name, "linear", first[(size_t)r * (size_t)n + (size_t)o], sum, rounding);
         }
     free_layer(&l);
     free(x32);
@@ -215,11 +231,13 @@ static void check_linear(const struct pm_kernels *kernels, enum pm_precision pre
 
 static void test_linear(void **state)
 {
-    static const int sizes[][3] = {{1, 1, 1},      {1, 500, 96},  {3, 65, 7},     {7, 200, 33},
-                                   {130, 100, 64}, {50, 48, 130}, {300, 70, 1500}};
+    static const int sizes[][3] = {{1, 1, 1},      {1, 500, 96},  {3, 65, 7},      {7, 200, 33},
+                                   {130, 100, 64}, {50, 48, 130}, {300, 70, 1500}, {5, 70, 9000}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         check_linear(*state, PM_PRECISION_F32, sizes[i][0], sizes[i][1], sizes[i][2]);
         check_linear(*state, PM_PRECISION_BF16, sizes[i][0], sizes[i][1], sizes[i][2]);
+        check_linear(*state, PM_PRECISION_INT8, sizes[i][0], sizes[i][1], sizes[i][2]);
+        check_linear(*state, PM_PRECISION_INT4, sizes[i][0], sizes[i][1], sizes[i][2]);
     }
 }
 
@@ -287,6 +305,22 @@ static void test_layout_bytes(void **state)
     assert_int_equal(pm_pack_bytes(PM_DTYPE_BF16, PM_LAYOUT_PANELS64_BF16, 2, (const uint64_t[]){64, 8}), -1);
     assert_int_equal(pm_pack_bytes(PM_DTYPE_BF16, PM_LAYOUT_COUNT, 3, (const uint64_t[]){64, 1, 8}), -1);
     assert_int_equal(BYTES(PM_DTYPE_BF16, (1u << 24) - 1, (1u << 24) - 1, (1u << 24) - 1), -1);
+#undef BYTES
+#define BYTES(type, bits, ...)                                                                               \
+    pm_pack_bytes(type, PM_LAYOUT_PANELS64_INT##bits, 3, (const uint64_t[]){__VA_ARGS__})
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, 64, 1, 64), 128 + 4096);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 4, 64, 1, 64), 128 + 2048);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, 65, 3, 43), 2 * 3 * (128 + 4096));
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, 100, 1, 129),
+                     (int64_t)pm_quant_panel_bytes(PM_QUANT_INT8, 100, 129));
+    assert_int_equal(BYTES(PM_DTYPE_U8, 4, 1, 1, 1), (int64_t)pm_quant_panel_bytes(PM_QUANT_INT4, 1, 1));
+    assert_int_equal(BYTES(PM_DTYPE_I8, 8, 64, 1, 64), -1);
+    assert_int_equal(BYTES(PM_DTYPE_BF16, 4, 64, 1, 64), -1);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, 0, 1, 64), -1);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, 64, 1, 1u << 24), -1);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 8, (1u << 24) - 1, (1u << 24) - 1, (1u << 24) - 1), -1);
+    assert_int_equal(BYTES(PM_DTYPE_U8, 4, (1u << 24) - 1, (1u << 24) - 1, (1u << 24) - 1), -1);
+#undef BYTES
 }
 
 /* PAGEMILL_ISA chooses, and what it cannot choose is told. */

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "engine/glm_ocr/glm_ocr.h"
 
-const char *const random_tables[] = {"plain", "avx2", "avx512", "avx512bf16", NULL};
+const char *const random_tables[] = {"plain", "avx2", "avx512", "avx512vnni", "avx512bf16", NULL};
 
 const struct random_sizes random_sizes[RANDOM_SIZES] = {
     {.name = "plain",
@@ -162,7 +162,7 @@ static char *checkpoint(const char *dir, const struct random_sizes *sizes)
 char *random_model_path(const char *dir, const struct random_sizes *sizes, enum pm_precision precision)
 {
     char *source = checkpoint(dir, sizes);
-    char *out = pm_xprintf("%s/%s-%s", dir, sizes->name, precision == PM_PRECISION_BF16 ? "bf16" : "f32");
+    char *out = pm_xprintf("%s/%s-%s", dir, sizes->name, pm_precision_name(precision));
     struct pm_weights *weights = NULL;
     struct pm_error err;
     if (!pm_fs_is_dir(out)) {

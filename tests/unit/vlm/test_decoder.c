@@ -266,14 +266,25 @@ static void test_rows_bf16(void **state)
     each_table(*state, PM_PRECISION_BF16);
 }
 
-/* The two precisions compute the same thing: also where sizes are odd and bf16 pads its pairs. */
-static void test_precisions(void **state)
+static void test_rows_int8(void **state)
+{
+    each_table(*state, PM_PRECISION_INT8);
+}
+
+static void test_rows_int4(void **state)
+{
+    each_table(*state, PM_PRECISION_INT4);
+}
+
+/* All precisions compute the same thing: also where sizes are odd and bf16 pads its pairs, int8 and
+ * int4 their groups. */
+static void check_precision(const char *dir, enum pm_precision precision, double limit)
 {
     for (int i = 0; i < RANDOM_SIZES; i++) {
         struct results r[2];
         for (int p = 0; p < 2; p++) {
             struct pm_vlm_model *model =
-                random_model_open(*state, &random_sizes[i], p ? PM_PRECISION_BF16 : PM_PRECISION_F32);
+                random_model_open(dir, &random_sizes[i], p ? precision : PM_PRECISION_F32);
             struct bench b;
             bench_open(&b, model, pm_kernels_get(NULL), 1);
             r[p] = run_chunks(&b, TOKENS);
@@ -289,11 +300,19 @@ static void test_precisions(void **state)
                     (double)r[0].draft_logits[k] * (double)r[0].draft_logits[k];
         }
         assert_true(size > 0);
-        if (error > 2e-3 * size)
-            fail_msg("%s: bf16 is off by %g of %g", random_sizes[i].name, error, size);
+        if (!(error <= limit * size))
+            fail_msg("%s: %s is off by %g of %g", random_sizes[i].name, pm_precision_name(precision), error,
+                     size);
         results_free(&r[0]);
         results_free(&r[1]);
     }
+}
+
+static void test_precisions(void **state)
+{
+    check_precision(*state, PM_PRECISION_BF16, 2e-3);
+    check_precision(*state, PM_PRECISION_INT8, 4e-3);
+    check_precision(*state, PM_PRECISION_INT4, 0.08);
 }
 
 /* A cache that was cut back and filled again with other tokens holds nothing of the old ones. */
@@ -442,6 +461,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_f32),   cmocka_unit_test(test_rows_bf16),
+        cmocka_unit_test(test_rows_int8),  cmocka_unit_test(test_rows_int4),
         cmocka_unit_test(test_precisions), cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_first_slot), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_positions),

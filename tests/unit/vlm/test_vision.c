@@ -106,15 +106,20 @@ static void test_slices_bf16(void **state)
     each_table(*state, PM_PRECISION_BF16);
 }
 
-/* Both precisions see the same picture. */
-static void test_precisions(void **state)
+static void test_slices_int8(void **state)
+{
+    each_table(*state, PM_PRECISION_INT8);
+}
+
+/* All precisions see the same picture (in int4 the vision tower is int8). */
+static void check_precision(const char *dir, enum pm_precision precision, double limit)
 {
     for (int i = 0; i < RANDOM_SIZES; i++) {
         float *tokens[2];
         size_t values = 0;
         for (int p = 0; p < 2; p++) {
             struct pm_vlm_model *model =
-                random_model_open(*state, &random_sizes[i], p ? PM_PRECISION_BF16 : PM_PRECISION_F32);
+                random_model_open(dir, &random_sizes[i], p ? precision : PM_PRECISION_F32);
             struct pm_patches patches = make_patches(model, 3, 4, 1);
             struct pm_vision *vision = pm_vision_new(model, pm_kernels_get(NULL), NULL);
             int steps, count;
@@ -131,11 +136,19 @@ static void test_precisions(void **state)
             size += (double)tokens[0][k] * (double)tokens[0][k];
         }
         assert_true(size > 0);
-        if (error > 1e-3 * size)
-            fail_msg("%s: bf16 is off by %g of %g", random_sizes[i].name, error, size);
+        if (!(error <= limit * size))
+            fail_msg("%s: %s is off by %g of %g", random_sizes[i].name, pm_precision_name(precision), error,
+                     size);
         free(tokens[0]);
         free(tokens[1]);
     }
+}
+
+static void test_precisions(void **state)
+{
+    check_precision(*state, PM_PRECISION_BF16, 1e-3);
+    check_precision(*state, PM_PRECISION_INT8, 3e-3);
+    check_precision(*state, PM_PRECISION_INT4, 3e-3);
 }
 
 static void test_memory(void **state)
@@ -168,9 +181,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slices_f32), cmocka_unit_test(test_slices_bf16),
-        cmocka_unit_test(test_precisions), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_slices_f32),  cmocka_unit_test(test_slices_bf16),
+        cmocka_unit_test(test_slices_int8), cmocka_unit_test(test_precisions),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, folder_make, folder_drop);
 }
