@@ -69,8 +69,14 @@ static void stop(int signal_number)
     X(slowest_start_us)                                                                                      \
     X(failures)                                                                                              \
     X(sum.jobs)                                                                                              \
-    X(sum.results) X(sum.resubmits) X(sum.regions) X(sum.pages) X(sum.lost) X(sum.doubled) X(sum.wrong)      \
-        X(sum.unfinished)
+    X(sum.results)                                                                                           \
+    X(sum.resubmits)                                                                                         \
+    X(sum.regions)                                                                                           \
+    X(sum.pages)                                                                                             \
+    X(sum.lost)                                                                                              \
+    X(sum.doubled)                                                                                           \
+    X(sum.wrong)                                                                                             \
+    X(sum.unfinished)
 
 static void save(struct cuts *s)
 {
