@@ -11,7 +11,7 @@
 #include "engine/vlm/generate_internal.h"
 
 #define LEAST_PREFILL 8
-#define LEAST_SHARED  4                       /* slots: copying a page takes about as long as one slot */
+#define LEAST_SHARED  2                       /* slots: copying a page takes less than computing one */
 #define START_ROOM    (PM_KV_PAGE_TOKENS / 2) /* tokens beyond its ids that a sequence wants to start with */
 
 static bool is_ready(const struct pm_gen_seq *s)

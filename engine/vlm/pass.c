@@ -431,6 +431,13 @@ static void do_attend(void *arg, int job, int thread)
                row_bytes);
 }
 
+/* Both, where every segment is one tile: steps of single tokens are short, and waking threads is not. */
+static void do_turn_and_attend(void *arg, int job, int thread)
+{
+    do_turn(arg, job, thread);
+    do_attend(arg, job, thread);
+}
+
 /* ---- layers ---- */
 
 /* stream += norm(linear(activations)), or without the norm. */
@@ -454,8 +461,12 @@ void pm_pass_layer(struct pm_pass *p, const struct pm_text_layer *layer, int ind
     run_rows(p, (struct row_work){.kind = WORK_NORM, .weight = layer->input_norm});
     pm_linear_run(&layer->qkv, p->kernels, p->pool, p->act, p->act_stride, p->count, p->wide, p->wide_stride,
                   PM_LINEAR_STORE);
-    pm_pool_run(p->pool, do_turn, &attention, p->segment_count * kv_heads);
-    pm_pool_run(p->pool, do_attend, &attention, p->tile_count * kv_heads);
+    if (p->tile_count == p->segment_count) {
+        pm_pool_run(p->pool, do_turn_and_attend, &attention, p->tile_count * kv_heads);
+    } else {
+        pm_pool_run(p->pool, do_turn, &attention, p->segment_count * kv_heads);
+        pm_pool_run(p->pool, do_attend, &attention, p->tile_count * kv_heads);
+    }
     run_branch(p, &layer->o, layer->post_attention_norm);
 
     run_rows(p, (struct row_work){.kind = WORK_NORM, .weight = layer->pre_mlp_norm});
