@@ -95,6 +95,8 @@ void pm_metrics_result(struct pm_metrics *m, enum pm_task_kind kind, const char 
         pm_histogram_add(&phase->times, (int64_t)r->phases[i].us);
     }
     r->tokens = kind == PM_KIND_REGION ? at_most(r->tokens, PM_METRICS_TOKENS) : 0;
+    r->drafted = kind == PM_KIND_REGION ? at_most(r->drafted, PM_METRICS_TOKENS) : 0;
+    r->accepted = at_most(r->accepted, r->drafted);
     if (kind != PM_KIND_REGION)
         return;
     struct pm_metrics_reader *of = reader_of(m, reader);

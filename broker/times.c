@@ -20,7 +20,7 @@ struct part {
 struct job_times {
     uint64_t job;
     int64_t opened_us, first_page_us;
-    uint64_t tokens;
+    uint64_t tokens, drafted, accepted;
     struct {
         uint64_t done, wait_us, run_us;
     } stages[PM_SCHED_KINDS];
@@ -188,6 +188,8 @@ void pm_times_result(struct pm_times *t, int64_t wait_us, int64_t run_us, const 
     enum pm_task_kind kind = pm_task_kind(r->task);
     struct job_times *j = entry_of(t, pm_task_job(r->task));
     j->tokens += r->tokens;
+    j->drafted += r->drafted;
+    j->accepted += r->accepted;
     j->stages[kind - 1].done++;
     j->stages[kind - 1].wait_us += wait_us > 0 ? (uint64_t)wait_us : 0;
     j->stages[kind - 1].run_us += run_us > 0 ? (uint64_t)run_us : 0;
@@ -205,6 +207,8 @@ void pm_times_info(const struct pm_times *t, struct pm_arena *arena, struct pm_j
     info->opened_wall_us = j->opened_us;
     info->first_page_wall_us = j->first_page_us;
     info->tokens = j->tokens;
+    info->drafted = j->drafted;
+    info->accepted = j->accepted;
     if (!arena)
         return;
     info->stages = pm_arena_alloc(arena, PM_SCHED_KINDS * sizeof *info->stages);

@@ -226,9 +226,10 @@ struct pm_msg_result {
     uint64_t wait_us, run_us; /* where the time went, for the figures */
     struct pm_phase *phases;  /* parts of run_us */
     uint32_t phase_count;
-    uint64_t tokens;         /* region: written by a reader that writes token by token */
-    const char *fingerprint; /* page: what its text depends on, all hashed; "" when not asked */
-    bool is_known;           /* page: the broker knew the fingerprint, nothing was laid out */
+    uint64_t tokens;            /* region: written by a reader that writes token by token */
+    const char *fingerprint;    /* page: what its text depends on, all hashed; "" when not asked */
+    bool is_known;              /* page: the broker knew the fingerprint, nothing was laid out */
+    uint64_t drafted, accepted; /* region: tokens guessed ahead, and how many of them held */
     /* Filled in by the broker, not on the wire. */
     uint32_t known_regions; /* page that is_known: regions that its text was read in */
     uint64_t blob_bytes;    /* assemble-page: what blob and blobs take together */
@@ -313,6 +314,7 @@ struct pm_job_info {
     uint64_t eta_us;                            /* until its end at the present rate; 0: unknown */
     uint32_t pages_known;                       /* of pages_done: taken from an earlier reading */
     uint64_t tokens;
+    uint64_t drafted, accepted; /* tokens guessed ahead, and how many of them held */
 };
 struct pm_msg_list {
     uint64_t ref;

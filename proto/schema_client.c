@@ -105,6 +105,8 @@ static const struct pm_field job_info_rows[] = {
     PM_ROW_U64(T, eta_us, false, "until its end at the present rate; 0: unknown"),
     PM_ROW_U32(T, pages_known, false, "of pages_done: taken from an earlier reading"),
     PM_ROW_U64(T, tokens, false, "written by its reader"),
+    PM_ROW_U64(T, drafted, false, "tokens guessed ahead"),
+    PM_ROW_U64(T, accepted, false, "how many of them held"),
 };
 #undef T
 static const struct pm_schema job_info =

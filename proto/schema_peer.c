@@ -210,6 +210,8 @@ static const struct pm_field result_rows[] = {
     PM_ROW_STR(T, fingerprint, PM_FINGERPRINT_CHARS, false,
                "page: hash of all that its text depends on; empty: it is not to be remembered"),
     PM_ROW_BOOL(T, is_known, false, "page: the broker knew the fingerprint, nothing was laid out"),
+    PM_ROW_U64(T, drafted, false, "region: tokens guessed ahead"),
+    PM_ROW_U64(T, accepted, false, "region: how many of them held"),
 };
 #undef T
 const struct pm_schema pm_schema_result =

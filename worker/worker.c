@@ -245,7 +245,9 @@ static void finish(struct pm_worker *w, struct running *r, const struct pm_reade
                                    .run_us = (uint64_t)(now_us - begun_us),
                                    .phases = phases,
                                    .phase_count = e->times.phase_count,
-                                   .tokens = e->tokens};
+                                   .tokens = e->tokens,
+                                   .drafted = e->drafted,
+                                   .accepted = e->accepted};
     pm_task_log_end(&r->id, "done", (int64_t)result.run_us, NULL);
     pm_peer_result(w->peer, r->task, &result);
     free(text);

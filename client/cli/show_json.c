@@ -116,6 +116,8 @@ json_t *pm_show_job_json(const struct pagemill_job *job)
     set_number(o, "regions_failed", job->regions_failed);
     set_number(o, "retries", job->retries);
     set_number(o, "tokens", job->tokens);
+    set_number(o, "drafted", job->drafted);
+    set_number(o, "accepted", job->accepted);
     set_time(o, "created", job->created_us);
     set_time(o, "started", job->started_us);
     set_time(o, "opened", job->opened_us);

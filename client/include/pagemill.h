@@ -205,6 +205,7 @@ struct pagemill_job { /* strings are never NULL */
     size_t attempt_count;
     const struct pagemill_stage *stages; /* pagemill_status only */
     size_t stage_count;
+    uint64_t drafted, accepted; /* tokens that its reader guessed ahead, and how many of them held */
 };
 
 struct pagemill_jobs { /* a list that the library made; newest first */

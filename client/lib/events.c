@@ -66,7 +66,9 @@ void pm_client_job(struct pm_arena *arena, const struct pm_job_info *info, struc
                                  .deadline_us = info->deadline_wall_us,
                                  .eta_us = info->eta_us,
                                  .pages_known = info->pages_known,
-                                 .tokens = info->tokens};
+                                 .tokens = info->tokens,
+                                 .drafted = info->drafted,
+                                 .accepted = info->accepted};
     convert_details(arena, info, out);
     struct pagemill_page_error *errors = pm_arena_alloc(arena, info->error_count * sizeof *errors);
     for (uint32_t i = 0; i < info->error_count; i++)
