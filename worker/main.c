@@ -121,8 +121,8 @@ static const struct pm_daemon worker = {
               .more =
                   "SIGNALS\nSIGTERM and SIGINT finish the regions in hand and leave; a second one leaves "
                   "at once.\n"
-                  "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512, "
-                  "avx2 or plain. Default: the best that the processor has.\n"
+                  "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512vnni, "
+                  "avx512, avx2 or plain. Default: the best that the processor has.\n"
                   "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
                   " 78     the model cannot be loaded, or the broker does not let this key in; starting\n"
                   "        again cannot help\n"

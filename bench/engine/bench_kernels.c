@@ -1,6 +1,7 @@
 /* What the kernels of language models reach, next to what the machine can do in the same seconds: products
  * and attention as a share of the peak of their multiply-adds, products of few rows and attention of a decode
- * step as a share of the rate at which memory can be read. Every figure is the median over rounds; peak and
+ * step as a share of the rate at which memory can be read. --int8 and --int4 take the products alone, their
+ * inputs rounded in every call as in the engine. Every figure is the median over rounds; peak and
  * bandwidth are taken in every round, between the others, since other work and the host move all of them. */
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +19,8 @@ struct bench {
     const struct pm_kernels *kernels;
     struct pm_pool *pool;
     int threads, rounds;
-    bool is_bf16;
+    enum pm_precision precision;
+    bool is_bf16;              /* activations */
     int64_t (*clock_us)(void); /* one thread: its CPU time, so that other work on the machine counts less */
     uint8_t *cold;             /* more than the caches hold: weights, keys and values of a decode step */
     int next_cold;
@@ -45,7 +47,8 @@ static void peak_job(void *arg, int job, int thread)
 {
     (void)thread;
     struct bench *b = arg;
-    b->thread_figure[job] = pm_peak_run(b->is_bf16 ? PM_PEAK_BF16 : PM_PEAK_F32, b->clock_us, 0.02);
+    static const enum pm_peak kinds[] = {PM_PEAK_F32, PM_PEAK_BF16, PM_PEAK_INT8, PM_PEAK_INT8};
+    b->thread_figure[job] = pm_peak_run(kinds[b->precision], b->clock_us, 0.02);
 }
 
 static double sum_of_threads(const struct bench *b)
@@ -112,20 +115,32 @@ static size_t value_bytes(const struct bench *b)
     return b->is_bf16 ? 2 : 4;
 }
 
+static bool is_quant(const struct bench *b)
+{
+    return b->precision == PM_PRECISION_INT8 || b->precision == PM_PRECISION_INT4;
+}
+
+static size_t panel_bytes(const struct bench *b, const struct work *w)
+{
+    if (is_quant(b))
+        return pm_quant_panel_bytes(b->precision == PM_PRECISION_INT8 ? PM_QUANT_INT8 : PM_QUANT_INT4, w->n,
+                                    (size_t)w->k);
+    return b->is_bf16 ? pm_panel_bf16_values(w->n, (size_t)w->k) * 2
+                      : pm_panel_floats(w->n, (size_t)w->k) * 4;
+}
+
 static double weight_bytes(const struct bench *b, const struct work *w)
 {
+    if (w->kind == PRODUCT && is_quant(b))
+        return (double)panel_bytes(b, w);
     double values = w->kind == DECODE ? 2.0 * w->n * DECODE_DIM : (double)w->n * w->k;
     return values * (double)value_bytes(b);
 }
 
 static double run_product(struct bench *b, const struct work *w)
 {
-    size_t bytes =
-        b->is_bf16 ? pm_panel_bf16_values(w->n, (size_t)w->k) * 2 : pm_panel_floats(w->n, (size_t)w->k) * 4;
-    struct pm_linear linear = {.precision = b->is_bf16 ? PM_PRECISION_BF16 : PM_PRECISION_F32,
-                               .n = w->n,
-                               .k = w->k,
-                               .panels = b->cold};
+    size_t bytes = panel_bytes(b, w);
+    struct pm_linear linear = {.precision = b->precision, .n = w->n, .k = w->k, .panels = b->cold};
     void *x = pm_xalloc((size_t)w->rows * (size_t)w->k * value_bytes(b));
     float *out = pm_xalloc((size_t)w->rows * (size_t)w->n * sizeof *out);
     fill(x, (size_t)w->rows * (size_t)w->k, b->is_bf16);
@@ -220,10 +235,12 @@ static void report(const struct bench *b, const struct work *works, int count)
 {
     double peak = median(b->peak, b->rounds), bandwidth = median(b->bandwidth, b->rounds);
     printf("kernels %s, %s, %d thread(s), medians of %d rounds\n", b->kernels->name,
-           b->is_bf16 ? "bf16" : "f32", b->threads, b->rounds);
+           pm_precision_name(b->precision), b->threads, b->rounds);
     printf("%-34s %9.1f GFLOP/s   read %6.1f GB/s\n", "machine", peak, bandwidth);
     for (int i = 0; i < count; i++) {
         const struct work *w = &works[i];
+        if (is_quant(b) && w->kind != PRODUCT)
+            continue; /* attention is bf16's */
         double rate[ROUNDS_MAX], share[ROUNDS_MAX], flops, bytes = weight_bytes(b, w);
         flops = w->kind == PRODUCT     ? 2.0 * w->rows * w->n * w->k
                 : w->kind == ATTENTION ? 4.0 * w->rows * w->n * DIM
@@ -251,19 +268,21 @@ static int number(const char *text, int low, int high)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.threads = 1, .rounds = 9, .is_bf16 = true, .kernels = pm_kernels_get(NULL)};
+    struct bench b = {
+        .threads = 1, .rounds = 9, .precision = PM_PRECISION_BF16, .kernels = pm_kernels_get(NULL)};
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--f32"))
-            b.is_bf16 = false;
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
+        if (!strncmp(argv[i], "--", 2) && pm_precision_parse(argv[i] + 2, &b.precision))
+            continue;
+        if (!strcmp(argv[i], "--threads") && i + 1 < argc)
             b.threads = number(argv[++i], 1, 64);
         else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
             b.rounds = number(argv[++i], 1, ROUNDS_MAX);
         else {
-            fprintf(stderr, "usage: bench_kernels [--f32] [--threads N] [--rounds N]\n");
+            fprintf(stderr, "usage: bench_kernels [--f32|--int8|--int4] [--threads N] [--rounds N]\n");
             return 2;
         }
     }
+    b.is_bf16 = pm_precision_is_bf16(b.precision);
     struct work works[] = {
         {.name = "product 256 x 1024 x 1024", .rows = 256, .n = 1024, .k = 1024},
         {.name = "product 1024 x 4096 x 1024", .rows = 1024, .n = 4096, .k = 1024},
@@ -302,8 +321,10 @@ int main(int argc, char **argv)
     for (int r = 0; r < b.rounds; r++) {
         measure_machine(&b, r);
         for (int i = 0; i < COUNT; i++)
-            works[i].seconds[r] =
-                works[i].kind == PRODUCT ? run_product(&b, &works[i]) : run_attention(&b, &works[i]);
+            if (works[i].kind == PRODUCT)
+                works[i].seconds[r] = run_product(&b, &works[i]);
+            else if (!is_quant(&b))
+                works[i].seconds[r] = run_attention(&b, &works[i]);
         double peak = b.peak[r], bandwidth = b.bandwidth[r];
         measure_machine(&b, r);
         b.peak[r] = (b.peak[r] + peak) / 2;

@@ -113,6 +113,18 @@ static int add_weights(json_t *out, const char *dir, struct pm_error *err)
     return rc;
 }
 
+/* What the weights say that the model computes in; "?" when they cannot be opened: show and verify say why.
+ */
+static void add_precision(json_t *out, const char *dir)
+{
+    json_t *weights = json_object();
+    const char *precision = "?";
+    if (!add_weights(weights, dir, NULL))
+        precision = json_string_value(json_object_get(weights, "precision"));
+    json_object_set_new(out, "precision", json_string(precision ? precision : "f32")); /* ppocr: f32 alone */
+    json_decref(weights);
+}
+
 static json_t *describe(const struct pm_model_manifest *m, bool has_details, struct pm_error *err)
 {
     static const char *const keys[] = {"tasks", "prompts", "description", "script", "licence"};
@@ -166,9 +178,11 @@ int pm_cli_model_list(const struct pm_model_settings *s)
         } else {
             json_t *one = describe(&m, false, &err);
             bool is_hidden = is_named(list, m.name);
+            add_precision(one, m.dir);
             if (!s->is_json)
-                printf("%-16s %-10s %-6s %8.1f MB  %s%s\n", m.name, m.family,
+                printf("%-16s %-10s %-6s %-4s %8.1f MB  %s%s\n", m.name, m.family,
                        m.region_kind == PM_REGION_LINE ? "lines" : "blocks",
+                       json_string_value(json_object_get(one, "precision")),
                        json_number_value(json_object_get(one, "bytes")) / 1e6, m.dir,
                        is_hidden ? " (hidden: another of this name comes first)" : "");
             json_array_append_new(list, one);

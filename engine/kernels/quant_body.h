@@ -18,7 +18,7 @@
  * stays in the first cache while tile after tile takes it. The integer sums of a group live in registers, the
  * floats between groups in memory that never leaves the first cache. */
 
-enum { Q(CHUNK) = 16, Q(GROUP_BYTES) = Q_BITS == 8 ? PM_INT8_GROUP_BYTES : PM_INT4_GROUP_BYTES };
+enum { Q(CHUNK) = 32, Q(GROUP_BYTES) = Q_BITS == 8 ? PM_INT8_GROUP_BYTES : PM_INT4_GROUP_BYTES };
 
 /* mr rows of one group: x [mr][64], x_scales [mr], corrections [mr], sums [mr][64]. */
 PM_INLINE void Q(tile)(const int mr, const uint8_t *group, const int8_t *x, const float *x_scales,
@@ -93,24 +93,45 @@ TILE_OF(3)
 TILE_OF(4)
 #undef TILE_OF
 
-/* Rows [row, row + chunk) over a whole panel. */
-static void Q(walk)(const struct pm_quant_rows *rows, int row, int chunk, const uint8_t *panel, float *sums)
+/* Rows of finished sums. */
+PM_INLINE void Q(put)(const struct pm_gemm_quant *g, int row, int count, const float *sums)
+{
+    for (int r = 0; r < count; r++, sums += PM_PANEL_QUANT) {
+        float *out = g->out + (size_t)(row + r) * g->out_stride;
+        for (int j = 0; j < g->columns; j += QL) {
+            int left = g->columns - j;
+            QF value = Q_FLOAT_LOAD(sums + j);
+            if (g->add)
+                value = Q_ADD(Q_FLOAT_LOAD_N(out + j, left), value);
+            if (left >= QL)
+                Q_FLOAT_STORE(out + j, value);
+            else
+                Q_FLOAT_STORE_N(out + j, value, left);
+        }
+    }
+}
+
+/* Rows [row, row + chunk) over a whole panel. What is finished leaves tile by tile: stores wait for their
+ * lines while the next tile computes. */
+static void Q(walk)(const struct pm_gemm_quant *g, int row, int chunk, float *sums)
 {
     static void (*const tiles[])(const uint8_t *, const int8_t *, const float *, const int32_t *,
                                  float *) = {Q(tile_1), Q(tile_2), Q(tile_3), Q(tile_4)};
+    const struct pm_quant_rows *rows = g->x;
+    const uint8_t *group = g->panel;
     const size_t count = (size_t)rows->rows;
     const int8_t *x = rows->values + (size_t)row * PM_QUANT_GROUP;
     const float *x_scales = rows->scales + row;
     const int32_t *corrections = rows->corrections + row;
-    for (int g = 0; g < rows->groups; g++) {
-        int r = 0;
-        for (; r + TILE_M <= chunk; r += TILE_M)
-            Q(tile_4)
-        (panel, x + r * PM_QUANT_GROUP, x_scales + r, corrections + r, sums + r * PM_PANEL_QUANT);
-        if (r < chunk)
-            tiles[chunk - r - 1](panel, x + r * PM_QUANT_GROUP, x_scales + r, corrections + r,
-                                 sums + r * PM_PANEL_QUANT);
-        panel += Q(GROUP_BYTES);
+    for (int left = rows->groups; left > 0; left--) {
+        for (int r = 0; r < chunk; r += TILE_M) {
+            int mr = chunk - r < TILE_M ? chunk - r : TILE_M;
+            tiles[mr - 1](group, x + r * PM_QUANT_GROUP, x_scales + r, corrections + r,
+                          sums + r * PM_PANEL_QUANT);
+            if (left == 1)
+                Q(put)(g, row + r, mr, sums + r * PM_PANEL_QUANT);
+        }
+        group += Q(GROUP_BYTES);
         x += count * PM_QUANT_GROUP;
         x_scales += count;
         corrections += count;
@@ -119,28 +140,17 @@ static void Q(walk)(const struct pm_quant_rows *rows, int row, int chunk, const 
 
 static void Q(gemm)(const struct pm_gemm_quant *g)
 {
-    const struct pm_quant_rows *rows = g->x;
+    const int rows = g->x->rows;
     pm_check_gemm_quant(g, Q(GROUP_BYTES));
-    for (int row = 0; row < rows->rows; row += Q(CHUNK)) {
-        int chunk = rows->rows - row < Q(CHUNK) ? rows->rows - row : Q(CHUNK);
+    for (int row = 0; row < rows; row += Q(CHUNK)) {
+        int chunk = rows - row < Q(CHUNK) ? rows - row : Q(CHUNK);
         _Alignas(64) float sums[Q(CHUNK) * PM_PANEL_QUANT];
-        for (int r = 0; r < chunk; r++)
-            if (g->bias)
+        if (g->bias)
+            for (int r = 0; r < chunk; r++)
                 memcpy(sums + r * PM_PANEL_QUANT, g->bias, PM_PANEL_QUANT * sizeof *sums);
-            else
-                memset(sums + r * PM_PANEL_QUANT, 0, PM_PANEL_QUANT * sizeof *sums);
-        Q(walk)(rows, row, chunk, g->panel, sums);
-        for (int r = 0; r < chunk; r++) {
-            float *out = g->out + (size_t)(row + r) * g->out_stride;
-            const float *sum = sums + r * PM_PANEL_QUANT;
-            for (int j = 0; j < g->columns; j += QL) {
-                int left = g->columns - j;
-                QF value = Q_FLOAT_LOAD(sum + j);
-                if (g->add)
-                    value = Q_ADD(Q_FLOAT_LOAD_N(out + j, left), value);
-                Q_FLOAT_STORE_N(out + j, value, left);
-            }
-        }
+        else
+            memset(sums, 0, (size_t)chunk * PM_PANEL_QUANT * sizeof *sums);
+        Q(walk)(g, row, chunk, sums);
     }
 }
 

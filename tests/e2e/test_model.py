@@ -63,6 +63,19 @@ class Model(Case):
         self.model("verify", "a")
         self.assertEqual(self.facts("a")["precision"], "f32")
 
+    def test_integers(self):
+        """int8 and int4: smaller, named as such, whole, and they read."""
+        sizes = []
+        for word in ("bf16", "int8", "int4"):
+            self.model("add", self.source, "--name", word, "--precision", word)
+            facts = self.facts(word)
+            self.assertEqual(facts["precision"], word)
+            sizes.append(facts["bytes"])
+            self.assertIn("ok", self.model("verify", word).stdout.decode())
+            self.assertRegex(self.model("list").stdout.decode(), rf"(?m)^{word} .* {word} ")
+            self.assertTrue(self.text_of(word))
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+
     def text_of(self, name):
         run("parse", KINDS / "note.png", "-o", self.dir / name, "--reader", name, "--max-tokens", "12", env=self.env)
         return (self.dir / name / "note/note.md").read_text()  # cut at the limit: it knows no end
