@@ -296,6 +296,7 @@ static void greet(struct service *s, bool is_known)
     snprintf(name, sizeof name, "peer-%d-%u", (int)(s - w.peers), s->incarnation);
     for (uint32_t i = 0; i < count; i++)
         held[i] = (struct pm_held){s->held[i].task, s->held[i].epoch, s->held[i].attempt};
+    uint32_t credit = count + 1 + below(4);
     struct pm_msg_hello h = {.role = roles[s - w.peers],
                              .proto_min = PM_PROTO_MIN,
                              .proto_max = PM_PROTO_MAX,
@@ -306,7 +307,7 @@ static void greet(struct service *s, bool is_known)
                              .instance = (uint64_t)s->pid,
                              .readers = readers,
                              .reader_count = roles[s - w.peers] == PM_ROLE_WORKER,
-                             .credit = count + 1 + below(4),
+                             .credit = credit < MAX_HELD ? credit : MAX_HELD,
                              .held = held,
                              .held_count = count,
                              .client = ""};
