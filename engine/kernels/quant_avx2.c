@@ -35,6 +35,7 @@ PM_INLINE __m256i q_four(const int8_t *p)
 }
 
 #define QI                       __m256i
+#define Q_IN_ORDER(v)            __asm__ volatile("" : "+x"(v))
 #define QL                       8
 #define QF                       __m256
 #define Q_SET1(n)                _mm256_set1_epi32(n)
