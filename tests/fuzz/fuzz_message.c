@@ -13,9 +13,9 @@ static bool take(const uint8_t **data, size_t *size, struct pm_bytes *out)
     if (*size < sizeof bytes)
         return false;
     memcpy(&bytes, *data, sizeof bytes);
-    *out = (struct pm_bytes){*data + sizeof bytes, bytes};
     if (bytes > *size - sizeof bytes)
         return false;
+    *out = (struct pm_bytes){*data + sizeof bytes, bytes};
     *data += sizeof bytes + bytes;
     *size -= sizeof bytes + bytes;
     return true;

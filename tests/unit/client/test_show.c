@@ -311,7 +311,7 @@ static void test_json(void **state)
         "reader",  "priority",     "source_bytes",   "pages",    "pages_done", "pages_failed", "pages_known",
         "regions", "regions_done", "regions_failed", "retries",  "tokens",     "created",      "started",
         "opened",  "first_page",   "finished",       "deadline", "eta_s",      "error",        "error_code",
-        "errors",  "attempts",     "stages"};
+        "errors",  "attempts",     "stages",         "drafted",  "accepted"};
     job.created_us = 1767608551482000;
     json_t *o = pm_show_job_json(&job);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)

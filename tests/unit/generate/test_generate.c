@@ -378,6 +378,9 @@ static void test_steps_by_time(void **state)
 static void test_memory(void **state)
 {
     (void)state;
+#ifdef PM_SANITIZED /* what a process takes is not what its allocations are: freed memory is kept */
+    skip();
+#endif
     pm_tiny_open(&tiny, PM_PRECISION_BF16);
     struct region *want = make_regions(21), *got = make_regions(21);
     struct pm_generate *g = new_generate(1, 1, 0, 0);
