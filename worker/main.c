@@ -108,26 +108,26 @@ static int run(void *settings, struct pm_error *err)
 }
 
 static const struct pm_daemon worker = {
-    .usage = {.name = "pagemill-worker",
-              .summary = "read page regions with one model",
-              .about =
-                  "Takes region tasks from the broker, runs one reader over their crops and returns text, "
+    .usage =
+        {.name = "pagemill-worker",
+         .summary = "read page regions with one model",
+         .about = "Takes region tasks from the broker, runs one reader over their crops and returns text, "
                   "confidence and the places of words. Started by `pagemill up` and `pagemill parse`; "
                   "start it by hand to add a reader to a running fleet, and stop it again at any time: "
                   "what it had in hand is given to another worker.\n"
                   "\n"
                   "All workers of a machine map the same weight files, so that each further one costs "
                   "only its working memory.\n",
-              .more =
-                  "SIGNALS\nSIGTERM and SIGINT finish the regions in hand and leave; a second one leaves "
-                  "at once.\n"
-                  "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512vnni, "
-                  "avx512, avx2 or plain. Default: the best that the processor has.\n"
-                  "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
-                  " 78     the model cannot be loaded, or the broker does not let this key in; starting\n"
-                  "        again cannot help\n"
-                  " other  start it again\n",
-              .tables = tables},
+         .more =
+             "SIGNALS\nSIGTERM and SIGINT finish the regions in hand and leave; a second one leaves "
+             "at once.\n"
+             "\fENVIRONMENT\nPAGEMILL_ISA chooses the instructions to compute with: avx512bf16, avx512vnni, "
+             "avx512, avx2 or plain. Default: the best that the processor has.\n"
+             "\fEXIT STATUS\n 0      stopped as asked\n 64     wrong usage\n"
+             " 78     the model cannot be loaded, or the broker does not let this key in; starting\n"
+             "        again cannot help\n"
+             " other  start it again\n",
+         .tables = tables},
     .see_also = "pagemill(1), pagemill-up(1), pagemill-broker(8), pagemill-layoutd(8)",
     .run = run};
 

@@ -35,7 +35,7 @@ static void check_packing(enum pm_quant_bits bits, int n, int k)
         for (int first = 0; first < k; first += GROUP) {
             int count = k - first < GROUP ? k - first : GROUP;
             const float *group = w + (size_t)o * (size_t)k + first;
-            double largest = 0, error = 0, size = 0;
+            double largest = 0, error = 0;
             for (int i = 0; i < count; i++)
                 largest = fmax(largest, fabs((double)group[i]));
             for (int i = 0; i < count; i++) {
@@ -44,7 +44,6 @@ static void check_packing(enum pm_quant_bits bits, int n, int k)
                 check("-", "packed", got, (double)group[i],
                       largest * (bits == PM_QUANT_INT8 ? 0.5 / 127 * 1.02 : 0.5));
                 error += off * off;
-                size += (double)group[i] * (double)group[i];
             }
             if (bits == PM_QUANT_INT4) /* 15 steps over even noise: a sixteenth of a step's square */
                 assert_true(sqrt(error / count) <= largest * 2 / 15 * 0.5 + 1e-30);
