@@ -228,7 +228,7 @@ static void pieces_make_the_same_blob(void **state)
     for (int again = 0; again < 2; again++) { /* the second time it is there already */
         assert_int_equal(pm_blob_stream_begin(r->blobs, &stream, &r->err), 0);
         for (size_t i = 0; i < 9; i++)
-            assert_int_equal(pm_blob_stream_add(stream, "in pieces" + i, 1, &r->err), 0);
+            assert_int_equal(pm_blob_stream_add(stream, &"in pieces"[i], 1, &r -> err), 0);
         assert_int_equal(pm_blob_stream_finish(stream, key, &r->err), 0);
         pm_blob_stream_drop(&stream);
         assert_int_equal(temporaries(r), 0);
