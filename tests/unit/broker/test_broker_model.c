@@ -22,11 +22,12 @@
 #include "fake.h"
 #include "reference.h"
 
-#define PEERS    6
-#define MAX_HELD 16
-#define JOBS     12
-#define OLD      64
-#define CALM_US  60000 /* beyond the back-off that the reference knows at least */
+#define PEERS       6
+#define MAX_HELD    64 /* what a peer holds and what it lies about */
+#define MOST_CREDIT 16
+#define JOBS        12
+#define OLD         64
+#define CALM_US     60000 /* beyond the back-off that the reference knows at least */
 
 static const enum pm_role roles[PEERS] = {PM_ROLE_LAYOUTD, PM_ROLE_LAYOUTD, PM_ROLE_WORKER,
                                           PM_ROLE_WORKER,  PM_ROLE_WORKER,  PM_ROLE_COLLECTOR};
@@ -307,7 +308,7 @@ static void greet(struct service *s, bool is_known)
                              .instance = (uint64_t)s->pid,
                              .readers = readers,
                              .reader_count = roles[s - w.peers] == PM_ROLE_WORKER,
-                             .credit = credit < MAX_HELD ? credit : MAX_HELD,
+                             .credit = credit < MOST_CREDIT ? credit : MOST_CREDIT,
                              .held = held,
                              .held_count = count,
                              .client = ""};
@@ -714,7 +715,7 @@ static void one_step(bool has_faults)
             if (!below(4))
                 drop_held(s, i); /* it never reached it */
         const struct service *other = &w.peers[below(PEERS)];
-        if (other != s && other->held_count && s->held_count < MAX_HELD)
+        if (other != s && other->held_count && s->held_count < MOST_CREDIT)
             s->held[s->held_count++] =
                 other->held[below(other->held_count)]; /* a liar: that one is not its */
         greet(s, true);
