@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     struct bench b = {.width = 1008, .height = 392, .threads = 1, .rounds = 3};
     const char *path = NULL;
     char rest;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--model") && *value)
             path = value;
@@ -182,7 +182,6 @@ int main(int argc, char **argv)
             ;
         else
             return usage();
-        i++;
     }
     if (!path || b.threads < 1 || b.threads > THREADS_MAX || b.rounds < 1 || b.rounds > ROUNDS_MAX)
         return usage();
