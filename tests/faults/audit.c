@@ -50,6 +50,17 @@ static bool has_table(sqlite3 *db, const char *name)
     return is_there;
 }
 
+bool audit_is_readable(const char *journal)
+{
+    sqlite3 *db = NULL;
+    if (!pm_fs_is_file(journal))
+        return true;
+    bool is_good = sqlite3_open_v2(journal, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+                   sqlite3_exec(db, "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL) == SQLITE_OK;
+    sqlite3_close(db);
+    return is_good;
+}
+
 bool audit_has_tables(const char *journal)
 {
     if (!pm_fs_is_file(journal))

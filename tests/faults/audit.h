@@ -19,6 +19,8 @@ struct audit {
     unsigned wrong;                /* results that differ, or whose blobs are missing or damaged */
     unsigned damaged;              /* integrity_check, blobs */
 };
+/* No file counts as readable: there is nothing to be wrong in it. */
+bool audit_is_readable(const char *journal);
 bool audit_has_tables(const char *journal); /* false for a file that is not there */
 void audit_install(const char *journal);    /* once */
 /* Counts and empties the lines of the triggers. */

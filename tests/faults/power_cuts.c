@@ -191,7 +191,9 @@ static void inspect(struct cuts *s, struct round *c)
     if (pm_fs_is_dir(before))
         copy_tree(s, before, copy);
     s->rig.state = copy;
-    if (audit_has_tables(journal))
+    if (!audit_is_readable(journal))
+        fail(s, "the journal is damaged");
+    else if (audit_has_tables(journal))
         round_judge(c, NULL, false, &s->t.sum);
     else if (round_knowledge(c))
         fail(s, "clients know of jobs, and the journal is gone");
@@ -298,7 +300,7 @@ static void one_round(struct cuts *s)
         pm_fs_remove_tree(s->rig.state, NULL);
     for (unsigned i = 0; i < s->round_cuts && s->t.cuts < s->cuts && is_good(&s->t) && !is_stopped; i++) {
         one_cut(s, &c);
-        if (audit_has_tables(s->journal))
+        if (is_good(&s->t) && audit_has_tables(s->journal))
             audit_install(s->journal);
     }
     if (is_good(&s->t) && !is_stopped)
