@@ -160,6 +160,14 @@ sqlite3_stmt *pm_journal_sql(struct pm_journal *j, enum sql which, struct pm_err
     return *st;
 }
 
+int pm_journal_step(struct pm_journal *j, sqlite3_stmt *st, const char *doing, struct pm_error *err)
+{
+    int step = sqlite3_step(st);
+    int rc = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : pm_journal_fail(j, doing, err);
+    sqlite3_reset(st);
+    return rc;
+}
+
 const char *pm_column_text(sqlite3_stmt *st, int column)
 {
     const char *text = (const char *)sqlite3_column_text(st, column);
@@ -302,10 +310,7 @@ static int done(struct fill *f)
 {
     if (!f->st)
         return f->err ? f->err->code : PM_EIO;
-    int rc = sqlite3_step(f->st);
-    int ours = rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : pm_journal_fail(f->j, sql_text[f->which], f->err);
-    sqlite3_reset(f->st);
-    return ours;
+    return pm_journal_step(f->j, f->st, sql_text[f->which], f->err);
 }
 
 static int simple(struct pm_journal *j, enum sql which, uint64_t job, uint32_t page, struct pm_error *err)

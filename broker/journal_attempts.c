@@ -22,14 +22,6 @@ static int cut(const char *text, size_t most)
     return (int)size;
 }
 
-static int finish(struct pm_journal *j, sqlite3_stmt *st, struct pm_error *err)
-{
-    int step = sqlite3_step(st);
-    int rc = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : pm_journal_fail(j, "write an attempt", err);
-    sqlite3_reset(st);
-    return rc;
-}
-
 int pm_journal_attempt_put(struct pm_journal *j, const struct pm_op *op, struct pm_error *err)
 {
     sqlite3_stmt *st = pm_journal_sql(j, SQL_ATTEMPT_PUT, err);
@@ -42,13 +34,13 @@ int pm_journal_attempt_put(struct pm_journal *j, const struct pm_op *op, struct 
     for (int i = 0; i < 5; i++)
         sqlite3_bind_text(st, 4 + i, texts[i], cut(texts[i], TEXT_BYTES), SQLITE_STATIC);
     sqlite3_bind_int64(st, 9, op->wall_us);
-    int rc = finish(j, st, err);
+    int rc = pm_journal_step(j, st, "write an attempt", err);
     st = rc ? NULL : pm_journal_sql(j, SQL_ATTEMPT_TRIM, err);
     if (!st)
         return rc ? rc : PM_EIO;
     sqlite3_bind_int64(st, 1, (int64_t)op->job);
     sqlite3_bind_int64(st, 2, PM_LIMIT_JOB_ATTEMPTS);
-    return finish(j, st, err);
+    return pm_journal_step(j, st, "write an attempt", err);
 }
 
 int pm_journal_attempt_blame(struct pm_journal *j, const struct pm_op *op, struct pm_error *err)
@@ -60,7 +52,7 @@ int pm_journal_attempt_blame(struct pm_journal *j, const struct pm_op *op, struc
     sqlite3_bind_int64(st, 2, (int64_t)op->task);
     sqlite3_bind_text(st, 3, op->cause, -1, SQLITE_STATIC);
     sqlite3_bind_text(st, 4, op->text, cut(op->text, TEXT_BYTES), SQLITE_STATIC);
-    return finish(j, st, err);
+    return pm_journal_step(j, st, "write an attempt", err);
 }
 
 static const char *keep(struct pm_arena *arena, sqlite3_stmt *st, int column)

@@ -90,6 +90,8 @@ struct pm_journal {
 /* A reset statement with no bindings; NULL on error. */
 sqlite3_stmt *pm_journal_sql(struct pm_journal *j, enum sql which, struct pm_error *err);
 int pm_journal_fail(struct pm_journal *j, const char *doing, struct pm_error *err);
+/* Carries out a filled-in statement that returns no rows of interest, and resets it. */
+int pm_journal_step(struct pm_journal *j, sqlite3_stmt *st, const char *doing, struct pm_error *err);
 const char *pm_column_text(sqlite3_stmt *st, int column); /* never NULL; until the next step */
 
 /* journal.c */

@@ -28,13 +28,6 @@ static sqlite3_stmt *with_fingerprint(struct pm_journal *j, enum sql which, cons
     return st;
 }
 
-static int finish(struct pm_journal *j, sqlite3_stmt *st, struct pm_error *err)
-{
-    int rc = sqlite3_step(st) == SQLITE_DONE ? 0 : pm_journal_fail(j, "write a known page", err);
-    sqlite3_reset(st);
-    return rc;
-}
-
 static uint32_t count_keys(const char *keys)
 {
     uint32_t count = 0;
@@ -88,7 +81,7 @@ int pm_journal_known_put(struct pm_journal *j, const struct pm_op *op, const cha
     sqlite3_bind_int64(st, 4, (int64_t)op->bytes);
     sqlite3_bind_int64(st, 5, (int64_t)op->blob_bytes);
     sqlite3_bind_int64(st, 6, op->wall_us);
-    return finish(j, st, err);
+    return pm_journal_step(j, st, "write a known page", err);
 }
 
 int pm_journal_known_used(struct pm_journal *j, const struct pm_op *op, struct pm_error *err)
@@ -97,13 +90,13 @@ int pm_journal_known_used(struct pm_journal *j, const struct pm_op *op, struct p
     if (!st)
         return PM_EIO;
     sqlite3_bind_int64(st, 2, op->wall_us);
-    return finish(j, st, err);
+    return pm_journal_step(j, st, "write a known page", err);
 }
 
 int pm_journal_known_drop(struct pm_journal *j, const struct pm_op *op, struct pm_error *err)
 {
     sqlite3_stmt *st = with_fingerprint(j, SQL_KNOWN_DROP, op->fingerprint, err);
-    return st ? finish(j, st, err) : PM_EIO;
+    return st ? pm_journal_step(j, st, "write a known page", err) : PM_EIO;
 }
 
 int pm_journal_known_total(struct pm_journal *j, struct pm_known_total *out, struct pm_error *err)
@@ -149,7 +142,7 @@ int pm_journal_model_put(struct pm_journal *j, const struct pm_op *op, struct pm
         return PM_EIO;
     sqlite3_bind_text(st, 1, op->client, -1, SQLITE_STATIC);
     sqlite3_bind_text(st, 2, op->text, -1, SQLITE_STATIC);
-    return finish(j, st, err);
+    return pm_journal_step(j, st, "write a known page", err);
 }
 
 int pm_journal_models(struct pm_journal *j,
