@@ -40,8 +40,7 @@ static void put_le(uint8_t *p, int bytes, uint64_t v)
         p[i] = (uint8_t)v;
 }
 
-/* The one type that a layout other than rows is of. */
-static enum pm_dtype layout_dtype(enum pm_layout layout)
+enum pm_dtype pm_layout_dtype(enum pm_layout layout)
 {
     switch (layout) {
     case PM_LAYOUT_PANELS64_BF16:
@@ -61,7 +60,7 @@ int64_t pm_pack_bytes(enum pm_dtype dtype, enum pm_layout layout, int rank, cons
         return -1;
     if (layout != PM_LAYOUT_ROWS) {
         /* Sides below 2^24 and a product below 2^62 keep every sum here far from overflow. */
-        if (layout < 0 || layout >= PM_LAYOUT_COUNT || rank != 3 || dtype != layout_dtype(layout))
+        if (layout < 0 || layout >= PM_LAYOUT_COUNT || rank != 3 || dtype != pm_layout_dtype(layout))
             return -1;
         for (int i = 0; i < 3; i++)
             if (!shape[i] || shape[i] >> 24)

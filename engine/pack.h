@@ -67,6 +67,9 @@ enum pm_layout {
     PM_LAYOUT_COUNT
 };
 
+/* The one type that the values of a layout are of; f32 for rows, which can be of any. */
+enum pm_dtype pm_layout_dtype(enum pm_layout layout);
+
 struct pm_pack_tensor {
     struct pm_tensor tensor; /* data and bytes are those of the layout, shape is the logical one */
     enum pm_layout layout;

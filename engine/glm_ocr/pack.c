@@ -144,8 +144,7 @@ static int write_panels(struct packing *p, const struct pm_glm_ocr_item *item, c
     const enum pm_layout layout = pm_glm_ocr_layout(item, p->options->precision);
     const uint64_t shape[3] = {item->n, 1, item->k}, k = item->k;
     const uint64_t step = layout == PM_LAYOUT_PANELS48 ? PM_PANEL : PM_PANEL_BF16;
-    int rc =
-        pm_pack_writer_begin(p->writer, item->name, pm_glm_ocr_layout_dtype(layout), layout, 3, shape, err);
+    int rc = pm_pack_writer_begin(p->writer, item->name, pm_layout_dtype(layout), layout, 3, shape, err);
     if (!rc)
         rc = need((void **)&p->rows, &p->rows_capacity, (step + 1) * k * sizeof(float), err);
     if (!rc)

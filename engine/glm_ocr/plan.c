@@ -231,19 +231,6 @@ enum pm_layout pm_glm_ocr_layout(const struct pm_glm_ocr_item *item, enum pm_pre
                : PM_LAYOUT_PANELS64_INT8;
 }
 
-enum pm_dtype pm_glm_ocr_layout_dtype(enum pm_layout layout)
-{
-    switch (layout) {
-    case PM_LAYOUT_PANELS64_BF16:
-        return PM_DTYPE_BF16;
-    case PM_LAYOUT_PANELS64_INT8:
-    case PM_LAYOUT_PANELS64_INT4:
-        return PM_DTYPE_U8;
-    default:
-        return PM_DTYPE_F32;
-    }
-}
-
 uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_precision precision)
 {
     uint64_t bytes = 0;
@@ -251,8 +238,8 @@ uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_preci
         const struct pm_glm_ocr_item *item = &plan->items[i];
         if (item->kind == PM_GLM_OCR_LINEAR) {
             enum pm_layout layout = pm_glm_ocr_layout(item, precision);
-            int64_t panels = pm_pack_bytes(pm_glm_ocr_layout_dtype(layout), layout, 3,
-                                           (const uint64_t[]){item->n, 1, item->k});
+            int64_t panels =
+                pm_pack_bytes(pm_layout_dtype(layout), layout, 3, (const uint64_t[]){item->n, 1, item->k});
             bytes += (panels > 0 ? (uint64_t)panels : 0) + (item->n + 63) / 64 * 64 * sizeof(float);
         } else {
             bool is_short = pm_precision_is_bf16(precision) && item->kind == PM_GLM_OCR_TABLE;

@@ -44,7 +44,6 @@ void pm_glm_ocr_plan_free(struct pm_glm_ocr_plan *plan);
 /* How the panels of a LINEAR are written. int4 is for the products of the text layers: pictures and the words
  * that come out keep 8 bits. */
 enum pm_layout pm_glm_ocr_layout(const struct pm_glm_ocr_item *item, enum pm_precision precision);
-enum pm_dtype pm_glm_ocr_layout_dtype(enum pm_layout layout);
 
 /* Bytes of the packed tensors, about (without index and gaps). */
 uint64_t pm_glm_ocr_plan_bytes(const struct pm_glm_ocr_plan *plan, enum pm_precision precision);
