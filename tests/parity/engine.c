@@ -24,12 +24,6 @@ bool engine_is_rounded(const struct engine_case *c)
     return c->model && c->model->precision != PM_PRECISION_F32;
 }
 
-double engine_slack(const struct engine_case *c)
-{
-    static const double slack[PM_PRECISION_COUNT] = {1, 1, ENGINE_SLACK_INT8, ENGINE_SLACK_INT4};
-    return c->model ? slack[c->model->precision] : 1;
-}
-
 void engine_line(const struct engine_case *c, const char *group, int rc, const struct parity_verdict *v,
                  const struct pm_error *err)
 {
@@ -139,8 +133,9 @@ static bool run_precision(struct engine_case *c, enum pm_precision precision)
         engine_line(c, "model", rc, &v, &err);
     } else {
         engine_check_prefill(c);
-        engine_check_summaries(c);
         engine_check_beside_f32(c);
+        engine_check_summaries(c);
+        engine_check_kv8(c);
         if (precision == PM_PRECISION_F32) {
             engine_check_greedy(c);
             engine_check_mtp(c);
@@ -233,8 +228,10 @@ static int open_case(struct engine_case *c, struct pm_error *err)
         rc = pm_fail(err, PM_ENOTFOUND, "%s: no expected.safetensors", c->folder);
     else
         rc = pm_safetensors_open(expected, &c->expected, err);
-    if (rc == 0)
+    if (rc == 0) {
         c->seen = pm_xalloc(pm_safetensors_count(c->expected) * sizeof *c->seen);
+        c->bf16_distance = pm_xalloc(pm_safetensors_count(c->expected) * sizeof *c->bf16_distance);
+    }
     free(path);
     free(expected);
     return rc;
@@ -275,6 +272,7 @@ static void run_folder(const char *folder, const char *model_dir, struct parity_
         pm_fs_remove_tree(model, NULL);
     free(model);
     free(c->seen);
+    free(c->bf16_distance);
     pm_safetensors_free(&c->expected);
     json_decref(c->object);
     free(c);

@@ -18,9 +18,11 @@
 
 enum { ENGINE_THREADS = 2, ENGINE_ROWS = 512, ENGINE_IMAGES_MAX = 64 };
 
-/* Random models of few, narrow layers feel rounding more than trained ones. */
-#define ENGINE_SLACK_INT8 2.5
-#define ENGINE_SLACK_INT4 7.0
+/* What a limit is for. */
+enum engine_part {
+    ENGINE_TOWER, /* in 8 bits in int4, too */
+    ENGINE_TEXT,
+};
 
 /* What a probe has seen under one name: pieces one below the other. */
 struct engine_capture {
@@ -40,6 +42,8 @@ struct engine_case {
     bool *seen; /* of expected's tensors */
     const char *model_dir;
     float *exact; /* [id_count, vocab]: logits in f32 */
+    /* What bf16 is away from it, and from each of expected's tensors. */
+    double bf16_logits, *bf16_distance;
     /* of one precision */
     char *pack_dir;
     struct pm_vlm_model *model;
@@ -76,8 +80,6 @@ void engine_line(const struct engine_case *c, const char *group, int rc, const s
                  const struct pm_error *err);
 /* Whether the precision is another than f32: compared with what its rounding allows. */
 bool engine_is_rounded(const struct engine_case *c);
-/* What is allowed, as a multiple of what is in bf16. */
-double engine_slack(const struct engine_case *c);
 
 /* ---- engine_compare.c ---- */
 
@@ -90,14 +92,14 @@ size_t engine_elements(const struct pm_tensor *t);
 /* |error| <= absolute + relative * |expected| for every value. */
 void engine_compare_floats(struct parity_verdict *v, const char *what, const float *ours,
                            const struct pm_tensor *t, size_t count, double absolute, double relative);
-/* Root of the mean square of the differences over that of the expected values. */
-void engine_compare_relative(struct parity_verdict *v, const char *what, const float *ours,
-                             const struct pm_tensor *t, double limit);
+/* The distance of a rounded precision (engine_limits.c) from an expected tensor; bf16's is kept. */
+void engine_compare_rounded(struct engine_case *c, struct parity_verdict *v, const float *ours,
+                            const struct pm_tensor *t, enum engine_part part);
 void engine_compare_ids(struct parity_verdict *v, const char *what, const int32_t *ours, int count,
                         const struct pm_tensor *t);
-/* Mean |error| of rows of logits, and the share of rows with another best entry. */
-void engine_compare_noisy_logits(struct parity_verdict *v, const float *ours, int rows, int vocab,
-                                 const struct pm_tensor *t, double slack);
+/* The same for all logits. */
+void engine_compare_rounded_logits(struct engine_case *c, struct parity_verdict *v,
+                                   const struct pm_tensor *t);
 
 struct engine_capture *engine_captured(struct engine_case *c, const char *name);
 void engine_probe(void *ctx, const char *name, const float *values, int rows, int columns);
@@ -105,8 +107,27 @@ void engine_drop_captures(struct engine_case *c);
 
 /* All expected tensors NAME, NAME.N and NAME.first4, .last, ... whose values were captured. */
 void engine_compare_captured(struct engine_case *c, const char *group, const char *prefix, double absolute,
-                             double relative, double noise);
+                             double relative, enum engine_part part);
 int32_t engine_argmax(const float *values, int n);
+
+/* ---- engine_limits.c ---- */
+
+struct engine_distance {
+    double difference, size; /* sums of squares */
+    double error, deviation; /* sums of magnitudes */
+    double worst;            /* |error| */
+    double lead; /* largest that a best entry had before another one that became the best, in deviations */
+    size_t values;
+    int rows, same; /* same: with the same best entry */
+};
+/* One more row of logits. */
+void engine_distance_row(struct engine_distance *d, const float *ours, const float *exact, int n);
+double engine_distance_of(const struct engine_distance *d);
+/* What the case's precision may be away; bf16_distance: what bf16 is. */
+double engine_limit(const struct engine_case *c, enum engine_part part, double bf16_distance);
+double engine_limit_kv8(double bf16_distance);
+double engine_limit_lead(double limit);
+void engine_report_logits(struct parity_verdict *v, const struct engine_distance *d, double limit);
 
 /* ---- engine_run.c, engine_mtp.c, engine_prompt.c, engine_sampling.c, engine_summary.c ---- */
 
@@ -123,6 +144,8 @@ void engine_check_mtp(struct engine_case *c);
 void engine_check_summaries(struct engine_case *c);
 /* All logits beside those of our own f32, which this keeps for the other precisions. */
 void engine_check_beside_f32(struct engine_case *c);
+/* Prefill again with keys and values in 8 bits. */
+void engine_check_kv8(struct engine_case *c);
 /* Messages through template and tokenizer beside the ids. */
 void engine_check_prompt(struct engine_case *c);
 

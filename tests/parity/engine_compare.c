@@ -67,16 +67,36 @@ void engine_compare_floats(struct parity_verdict *v, const char *what, const flo
     parity_report(v, what, worst_error, worst_limit);
 }
 
-void engine_compare_relative(struct parity_verdict *v, const char *what, const float *ours,
-                             const struct pm_tensor *t, double limit)
+/* Where an expected tensor stands among the others. */
+static size_t place_of(const struct engine_case *c, const struct pm_tensor *t)
 {
-    double difference = 0, size = 0;
+    size_t i = 0;
+    while (pm_safetensors_at(c->expected, i) != t)
+        i++;
+    return i;
+}
+
+/* The limit of a tensor's distance, which is kept when it is bf16's. */
+static double take_limit(struct engine_case *c, const struct pm_tensor *t, enum engine_part part,
+                         double distance)
+{
+    double *kept = &c->bf16_distance[place_of(c, t)];
+    if (c->model->precision == PM_PRECISION_BF16)
+        *kept = distance;
+    return engine_limit(c, part, *kept);
+}
+
+void engine_compare_rounded(struct engine_case *c, struct parity_verdict *v, const float *ours,
+                            const struct pm_tensor *t, enum engine_part part)
+{
+    struct engine_distance d = {0};
     for (size_t i = 0; i < engine_elements(t); i++) {
-        double x = (double)engine_float(t, i), d = (double)ours[i] - x;
-        difference += d * d;
-        size += x * x;
+        double x = (double)engine_float(t, i), error = (double)ours[i] - x;
+        d.difference += error * error;
+        d.size += x * x;
     }
-    parity_report(v, what, sqrt(difference / (size + 1e-30)), limit);
+    double distance = engine_distance_of(&d);
+    parity_report(v, t->name, distance, take_limit(c, t, part, distance));
 }
 
 int32_t engine_argmax(const float *values, int n)
@@ -88,29 +108,22 @@ int32_t engine_argmax(const float *values, int n)
     return best;
 }
 
-void engine_compare_noisy_logits(struct parity_verdict *v, const float *ours, int rows, int vocab,
-                                 const struct pm_tensor *t, double slack)
+void engine_compare_rounded_logits(struct engine_case *c, struct parity_verdict *v, const struct pm_tensor *t)
 {
-    size_t count = (size_t)rows * (size_t)vocab;
+    int vocab = c->model->config.text.vocab;
+    size_t count = (size_t)c->id_count * (size_t)vocab;
     if (engine_elements(t) != count) {
         parity_fail(v, "logits: %zu values, not %zu", count, engine_elements(t));
         return;
     }
-    double sum = 0;
-    int other = 0;
+    struct engine_distance d = {0};
     float *theirs = pm_xalloc((size_t)vocab * sizeof *theirs);
-    for (int r = 0; r < rows; r++) {
-        const float *row = ours + (size_t)r * (size_t)vocab;
-        for (int i = 0; i < vocab; i++) {
-            theirs[i] = engine_float(t, (size_t)r * (size_t)vocab + (size_t)i);
-            sum += fabs((double)row[i] - (double)theirs[i]);
-        }
-        other += engine_argmax(row, vocab) != engine_argmax(theirs, vocab);
+    for (size_t at = 0; at < count; at += (size_t)vocab) {
+        memcpy(theirs, t->data + at * sizeof *theirs, (size_t)vocab * sizeof *theirs);
+        engine_distance_row(&d, c->logits + at, theirs, vocab);
     }
     free(theirs);
-    parity_report(v, "mean |error| of logits", sum / (double)count, 0.3 * slack);
-    parity_report(v, "share of rows with another best id", (double)other / rows, fmin(0.2 * slack, 1));
-    parity_note(v, "%d of %d rows have the same best id", rows - other, rows);
+    engine_report_logits(v, &d, take_limit(c, t, ENGINE_TEXT, engine_distance_of(&d)));
 }
 
 /* ---- ids ---- */
@@ -236,7 +249,7 @@ static struct engine_capture *capture_of(struct engine_case *c, const char *name
 }
 
 void engine_compare_captured(struct engine_case *c, const char *group, const char *prefix, double absolute,
-                             double relative, double noise)
+                             double relative, enum engine_part part)
 {
     struct parity_verdict v = {0};
     bool found = false;
@@ -253,7 +266,7 @@ void engine_compare_captured(struct engine_case *c, const char *group, const cha
         if (!ours)
             parity_fail(&v, "%s: %s", t->name, capture ? "another shape" : "was not computed");
         else if (engine_is_rounded(c))
-            engine_compare_relative(&v, t->name, ours, t, fmin(noise * engine_slack(c), 0.7));
+            engine_compare_rounded(c, &v, ours, t, part);
         else
             engine_compare_floats(&v, t->name, ours, t, engine_elements(t), absolute, relative);
         free(ours);

@@ -17,9 +17,6 @@
 #define HIDDEN_ABSOLUTE 1e-3
 #define LOGIT_ABSOLUTE  2e-3
 #define ROPE_ABSOLUTE   1e-5
-/* bf16: relative root mean square; the reference in bf16 shows 2 % at the end of the vision tower. */
-#define VISION_NOISE 0.04
-#define HIDDEN_NOISE 0.15
 
 enum { END_TOKENS = 256 }; /* an end id must come before */
 
@@ -290,7 +287,7 @@ static void check_logits(struct engine_case *c)
     struct parity_verdict v = {0};
     int vocab = c->model->config.text.vocab;
     if (engine_is_rounded(c))
-        engine_compare_noisy_logits(&v, c->logits, c->id_count, vocab, t, engine_slack(c));
+        engine_compare_rounded_logits(c, &v, t);
     else
         engine_compare_floats(&v, "logits", c->logits, t, (size_t)c->id_count * (size_t)vocab, LOGIT_ABSOLUTE,
                               0);
@@ -302,11 +299,62 @@ void engine_check_prefill(struct engine_case *c)
     static const char *const vision[] = {"vision.patch_embed", "vision.blocks", "vision.post_layernorm",
                                          "vision.downsample",  "vision.merger", "text.inputs_embeds"};
     for (size_t i = 0; i < sizeof vision / sizeof vision[0]; i++)
-        engine_compare_captured(c, vision[i], vision[i], VISION_ABSOLUTE, VISION_RELATIVE, VISION_NOISE);
+        engine_compare_captured(c, vision[i], vision[i], VISION_ABSOLUTE, VISION_RELATIVE, ENGINE_TOWER);
     check_rope(c);
-    engine_compare_captured(c, "text.layers", "text.layers", HIDDEN_ABSOLUTE, 0, HIDDEN_NOISE);
-    engine_compare_captured(c, "text.norm", "text.norm", HIDDEN_ABSOLUTE, 0, HIDDEN_NOISE);
+    engine_compare_captured(c, "text.layers", "text.layers", HIDDEN_ABSOLUTE, 0, ENGINE_TEXT);
+    engine_compare_captured(c, "text.norm", "text.norm", HIDDEN_ABSOLUTE, 0, ENGINE_TEXT);
     check_logits(c);
+}
+
+/* ---- keys and values in 8 bits ---- */
+
+/* Logits of the prompt with the other cache; free(). */
+static int prefill_kv8(struct engine_case *c, float **logits_out, struct pm_error *err)
+{
+    struct pm_kv_pool *kv_pool = c->kv_pool;
+    struct pm_decoder *decoder = c->decoder;
+    struct pm_kv kv = c->kv;
+    float *logits = c->logits, *hidden = c->hidden;
+    int rc = 0;
+    c->logits = c->hidden = NULL;
+    c->kv = (struct pm_kv){0};
+    c->kv_pool = pm_kv_pool_new_format(c->model, PM_KV_INT8, SIZE_MAX);
+    c->decoder = pm_decoder_new(c->model, c->kernels, c->pool, c->kv_pool, ENGINE_ROWS);
+    if (!c->decoder)
+        rc = pm_fail(err, PM_ENOMEM, "no memory for the scratch of the model");
+    else
+        rc = engine_prefill(c, err);
+    *logits_out = c->logits;
+    free(c->hidden);
+    pm_kv_release(c->kv_pool, &c->kv);
+    pm_decoder_free(&c->decoder);
+    pm_kv_pool_free(&c->kv_pool);
+    c->kv_pool = kv_pool;
+    c->decoder = decoder;
+    c->kv = kv;
+    c->logits = logits;
+    c->hidden = hidden;
+    return rc;
+}
+
+void engine_check_kv8(struct engine_case *c)
+{
+    if (!engine_is_rounded(c))
+        return;
+    struct parity_verdict v = {0};
+    struct pm_error err = {0};
+    float *logits = NULL;
+    int rc = prefill_kv8(c, &logits, &err);
+    if (rc == 0) {
+        int vocab = c->model->config.text.vocab;
+        struct engine_distance d = {0};
+        for (int r = 0; r < c->id_count; r++)
+            engine_distance_row(&d, logits + (size_t)r * (size_t)vocab, c->logits + (size_t)r * (size_t)vocab,
+                                vocab);
+        engine_report_logits(&v, &d, engine_limit_kv8(c->bf16_logits));
+    }
+    engine_line(c, "logits, 8-bit cache", rc, &v, &err);
+    free(logits);
 }
 
 /* ---- greedy decoding ---- */

@@ -9,6 +9,40 @@
 
 #define LOGIT_ABSOLUTE 2e-3
 
+/* Mean square of a row's values less their mean. */
+static double deviation(const float *row, int n)
+{
+    double mean = 0, square = 0;
+    for (int i = 0; i < n; i++)
+        mean += (double)row[i] / n;
+    for (int i = 0; i < n; i++)
+        square += ((double)row[i] - mean) * ((double)row[i] - mean) / n;
+    return square;
+}
+
+static double limit_of_logits(const struct engine_case *c)
+{
+    return engine_limit(c, ENGINE_TEXT, c->bf16_logits);
+}
+
+/* A rounded precision's logits of the reference's best ids beside the reference's, in deviations. */
+static void check_best_values(struct engine_case *c, struct parity_verdict *v, const struct pm_tensor *ids,
+                              const struct pm_tensor *best)
+{
+    size_t vocab = (size_t)c->model->config.text.vocab;
+    struct engine_distance d = {0};
+    for (size_t r = 0; best && c->exact && r < engine_elements(ids) && r < engine_elements(best); r++) {
+        int32_t id = engine_int(ids, r);
+        if (r >= (size_t)c->id_count || id < 0 || (size_t)id >= vocab) {
+            parity_fail(v, "row %zu of the best ids: %d", r, id);
+            return;
+        }
+        d.difference += pow((double)c->logits[r * vocab + (size_t)id] - (double)engine_float(best, r), 2);
+        d.size += deviation(c->exact + r * vocab, (int)vocab);
+    }
+    parity_report(v, "distance of the best ids' logits", engine_distance_of(&d), limit_of_logits(c));
+}
+
 /* The best entry of every row and its value. */
 static void check_best(struct engine_case *c)
 {
@@ -27,8 +61,7 @@ static void check_best(struct engine_case *c)
         same += (size_t)r < engine_elements(ids) && ours[r] == engine_int(ids, (size_t)r);
     }
     if (engine_is_rounded(c)) {
-        parity_report(&v, "share of rows with another best id", 1 - (double)same / rows,
-                      fmin(0.2 * engine_slack(c), 1));
+        check_best_values(c, &v, ids, best);
         parity_note(&v, "%d of %d rows have the same best id", same, rows);
     } else {
         engine_compare_ids(&v, ids->name, ours, rows, ids);
@@ -40,19 +73,19 @@ static void check_best(struct engine_case *c)
     free(values);
 }
 
-/* Mean |error| over pairs of an expected value and ours. */
-struct mean {
-    double sum, worst;
+/* Pairs of an expected value and ours. */
+struct pairs {
+    double square, worst;
     int count;
 };
 
-static void add(struct mean *m, float ours, float theirs)
+static void add(struct pairs *p, float ours, float theirs)
 {
     double error = fabs((double)ours - (double)theirs);
-    m->sum += error;
-    m->count++;
-    if (!(error <= m->worst))
-        m->worst = error;
+    p->square += error * error;
+    p->count++;
+    if (!(error <= p->worst))
+        p->worst = error;
 }
 
 static void check_last(struct engine_case *c)
@@ -63,22 +96,25 @@ static void check_last(struct engine_case *c)
     if (!first || !ids || !top)
         return;
     struct parity_verdict v = {0};
-    struct mean m = {0};
+    struct pairs p = {0};
     size_t vocab = (size_t)c->model->config.text.vocab;
     const float *row = c->logits + (size_t)(c->id_count - 1) * vocab;
     for (size_t i = 0; i < engine_elements(first) && i < vocab; i++)
-        add(&m, row[i], engine_float(first, i));
+        add(&p, row[i], engine_float(first, i));
     for (size_t i = 0; i < engine_elements(ids) && i < engine_elements(top); i++) {
         int32_t id = engine_int(ids, i);
         if (id >= 0 && (size_t)id < vocab)
-            add(&m, row[id], engine_float(top, i));
+            add(&p, row[id], engine_float(top, i));
         else
             parity_fail(&v, "top20_ids: %d is no id", id);
     }
-    if (engine_is_rounded(c))
-        parity_report(&v, "mean |error| of logits", m.sum / m.count, 0.3 * engine_slack(c));
-    else
-        parity_report(&v, "logits", m.worst, LOGIT_ABSOLUTE);
+    if (!engine_is_rounded(c))
+        parity_report(&v, "logits", p.worst, LOGIT_ABSOLUTE);
+    else if (c->exact)
+        parity_report(
+            &v, "distance of logits",
+            sqrt(p.square / p.count / deviation(c->exact + (size_t)(c->id_count - 1) * vocab, (int)vocab)),
+            limit_of_logits(c));
     engine_line(c, "logits, last row", 0, &v, NULL);
 }
 
@@ -94,23 +130,12 @@ void engine_check_beside_f32(struct engine_case *c)
     if (!c->exact)
         return;
     struct parity_verdict v = {0};
-    struct mean m = {0}, size = {0};
-    int same = 0;
-    for (int r = 0; r < c->id_count; r++) {
-        const float *ours = c->logits + (size_t)r * vocab, *exact = c->exact + (size_t)r * vocab;
-        double sum = 0;
-        for (size_t i = 0; i < vocab; i++)
-            sum += (double)exact[i] / (double)vocab;
-        for (size_t i = 0; i < vocab; i++) {
-            m.sum += fabs((double)ours[i] - (double)exact[i]);
-            m.worst = fmax(m.worst, fabs((double)ours[i] - (double)exact[i]));
-            size.sum += fabs((double)exact[i] - sum);
-        }
-        same += engine_argmax(ours, (int)vocab) == engine_argmax(exact, (int)vocab);
-    }
-    parity_report(&v, "mean |error| of logits", m.sum / (double)count, 0.3 * engine_slack(c));
-    parity_note(&v, "largest %.3g, mean deviation of logits %.3g; best id the same in %d of %d rows", m.worst,
-                size.sum / (double)count, same, c->id_count);
+    struct engine_distance d = {0};
+    for (size_t at = 0; at < count; at += vocab)
+        engine_distance_row(&d, c->logits + at, c->exact + at, (int)vocab);
+    if (c->model->precision == PM_PRECISION_BF16)
+        c->bf16_logits = engine_distance_of(&d);
+    engine_report_logits(&v, &d, limit_of_logits(c));
     engine_line(c, "logits beside f32", 0, &v, NULL);
 }
 
