@@ -91,3 +91,9 @@ int pm_reader_running(const struct pm_reader *reader)
 {
     return reader->family->running(reader->state);
 }
+
+struct pm_reader_counters pm_reader_counters(const struct pm_reader *reader)
+{
+    return reader->family->counters ? reader->family->counters(reader->state)
+                                    : (struct pm_reader_counters){0};
+}

@@ -40,6 +40,9 @@ struct pm_reader_config {
     size_t memory_bytes; /* most memory of the process beyond mapped files; 0: no limit */
     bool kv_int8;        /* what running texts need in 8 bits */
     size_t cache_bytes;  /* most memory for what running texts need (KV cache); 0: the family's choice */
+    /* Most memory for what was made of the pictures seen last, which identical ones then take. 0: the
+     * family's choice, -1: none. */
+    int64_t picture_cache_bytes;
     /* Tokens guessed ahead; they change the speed only. 0: as many as pay, -1: none, else always so many. */
     int drafts;
 };
@@ -100,6 +103,11 @@ struct pm_reader_info {
     unsigned tasks; /* bit set of 1 << enum pm_task */
 };
 
+/* What a reader has done since it was opened, for the log of its owner. */
+struct pm_reader_counters {
+    uint64_t pictures, pictures_reused; /* looked at; of these, known from an identical one */
+};
+
 struct pm_reader; /* opaque */
 
 int pm_reader_open(const struct pm_reader_config *config, struct pm_reader **out, struct pm_error *err);
@@ -118,6 +126,8 @@ int pm_reader_cancel(struct pm_reader *reader, uint64_t id, struct pm_error *err
 int pm_reader_step(struct pm_reader *reader, const struct pm_reader_event **events_out, size_t *count_out,
                    struct pm_error *err);
 int pm_reader_running(const struct pm_reader *reader); /* admitted and unfinished */
+/* Zeros of readers that count nothing. */
+struct pm_reader_counters pm_reader_counters(const struct pm_reader *reader);
 
 /* A family registers itself in reader.c's table by name. Model folders are found as DIR/NAME/pagemill.json.
  */
@@ -132,6 +142,7 @@ struct pm_reader_family {
     int (*cancel)(void *state, uint64_t id, struct pm_error *err);
     int (*step)(void *state, const struct pm_reader_event **events_out, size_t *count_out,
                 struct pm_error *err);
+    struct pm_reader_counters (*counters)(const void *state); /* NULL: it counts nothing */
 };
 
 #endif

@@ -10,12 +10,12 @@
 #include "proto/peer_options.h"
 #include "worker/worker.h"
 
-#define MODELS_DRAFTS UINT32_MAX /* --drafts is not given */
+#define NOT_GIVEN UINT32_MAX /* where 0 means something */
 
 struct settings {
     struct pm_peer_settings peer;
     const char *models, *reader, *kv;
-    uint32_t threads, cache_mb, memory_mb, drafts;
+    uint32_t threads, cache_mb, memory_mb, vision_cache_mb, drafts;
 };
 static const struct pm_option options[] = {
     {"models", 0, PM_OPTION_NEED_TEXT, "DIR[:DIR...]",
@@ -41,6 +41,12 @@ static const struct pm_option options[] = {
      "with "
      "the numbers. Default: no limit but --kv-memory.",
      offsetof(struct settings, memory_mb), 1, 1u << 24},
+    {"vision-cache", 0, PM_OPTION_UINT, "MB",
+     "Readers that look at pictures with a vision tower: most memory for what it made of the last ones, so "
+     "that an "
+     "identical crop is not computed again; 0: none is kept. Under --memory at most a sixteenth of it. "
+     "Default: 64.",
+     offsetof(struct settings, vision_cache_mb), 0, 1u << 20},
     {"drafts", 0, PM_OPTION_UINT, "N",
      "Readers that write token by token: always so many tokens guessed ahead, when the model can; the text "
      "is "
@@ -66,6 +72,12 @@ static int serve(const struct settings *s, struct pm_reader *reader, const char 
     pm_peer_free(&peer);
     /* A key that is not allowed is not allowed next time either. */
     return !rc ? EX_OK : is_wrong || rc == PM_EDENIED ? EX_CONFIG : 1;
+}
+
+/* As a reader is told. */
+static int64_t picture_cache(uint32_t mb)
+{
+    return mb == NOT_GIVEN ? 0 : mb ? (int64_t)mb << 20 : -1;
 }
 
 static int run(void *settings, struct pm_error *err)
@@ -94,9 +106,10 @@ static int run(void *settings, struct pm_error *err)
                                           .cache_bytes = (size_t)s->cache_mb << 20,
                                           .memory_bytes = (size_t)s->memory_mb << 20,
                                           .kv_int8 = s->kv && !strcmp(s->kv, "int8"),
-                                          .drafts = s->drafts == MODELS_DRAFTS ? 0
-                                                    : s->drafts                ? (int)s->drafts
-                                                                               : -1};
+                                          .picture_cache_bytes = picture_cache(s->vision_cache_mb),
+                                          .drafts = s->drafts == NOT_GIVEN ? 0
+                                                    : s->drafts            ? (int)s->drafts
+                                                                           : -1};
         rc = pm_reader_open(&config, &reader, err);
     }
     if (!rc)
@@ -136,6 +149,7 @@ int main(int argc, char **argv)
     struct settings s = {.peer = {.daemon = {.name = "worker", .log_level = PM_LOG_INFO}, .credit = 16},
                          .reader = "fast",
                          .threads = 1,
-                         .drafts = MODELS_DRAFTS};
+                         .vision_cache_mb = NOT_GIVEN,
+                         .drafts = NOT_GIVEN};
     return pm_daemon_main(&worker, argc, argv, &s);
 }

@@ -16,6 +16,7 @@
 /* How long to sleep when there is nothing to read; a lease wakes us at once. */
 #define IDLE_WAIT_US 1000000
 #define PARTIAL_US   100000
+#define TELL_US      60000000 /* between two lines about pictures */
 
 /* One page's crops, mapped once for all regions of it that run here. */
 struct open_sheet {
@@ -45,6 +46,8 @@ struct pm_worker {
     struct pm_strmap sheets; /* key -> struct open_sheet */
     struct pm_buf encoded;
     bool is_stopping; /* finishes what it holds */
+    uint64_t told_pictures;
+    int64_t told_us;
 };
 
 struct pm_worker *pm_worker_new(struct pm_peer *peer, struct pm_reader *reader)
@@ -52,6 +55,7 @@ struct pm_worker *pm_worker_new(struct pm_peer *peer, struct pm_reader *reader)
     struct pm_worker *w = pm_xalloc(sizeof *w);
     w->peer = peer;
     w->reader = reader;
+    w->told_us = pm_clock_us();
     return w;
 }
 
@@ -356,6 +360,17 @@ static int take_event(void *ctx, const struct pm_peer_event *e, struct pm_error 
     }
 }
 
+/* How many pictures were known from identical ones; nothing when there were no new ones. */
+static void tell_pictures(struct pm_worker *w)
+{
+    struct pm_reader_counters c = pm_reader_counters(w->reader);
+    if (c.pictures != w->told_pictures)
+        pm_log(PM_LOG_INFO, "pictures since the start read=%llu reused=%llu", (unsigned long long)c.pictures,
+               (unsigned long long)c.pictures_reused);
+    w->told_pictures = c.pictures;
+    w->told_us = pm_clock_us();
+}
+
 int pm_worker_run(struct pm_worker *w, struct pm_error *err)
 {
     for (;;) {
@@ -363,8 +378,12 @@ int pm_worker_run(struct pm_worker *w, struct pm_error *err)
         int rc = pm_peer_each(w->peer, pm_reader_running(w->reader) ? 0 : IDLE_WAIT_US, take_event, w, err);
         if (rc)
             return rc;
-        if (w->is_stopping && !pm_peer_can_finish(w->peer))
+        if (w->is_stopping && !pm_peer_can_finish(w->peer)) {
+            tell_pictures(w);
             return 0;
+        }
+        if (pm_clock_us() - w->told_us >= TELL_US)
+            tell_pictures(w);
         end_overdue(w);
         if (pm_reader_running(w->reader) && (rc = step(w, err)))
             return rc;

@@ -244,6 +244,7 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
             .kv_bytes = config->cache_bytes ? config->cache_bytes : CACHE_BYTES,
             .memory_bytes = config->memory_bytes,
             .kv_int8 = config->kv_int8,
+            .vision_cache_bytes = config->picture_cache_bytes,
             .slice_macs = step_macs(kernels, s->model->precision, config->threads),
             .step_us = STEP_US,
             .drafts_when_paying = !config->drafts};
@@ -566,6 +567,12 @@ static int reader_step(void *state, const struct pm_reader_event **events_out, s
     return 0;
 }
 
+static struct pm_reader_counters reader_counters(const void *state)
+{
+    struct pm_generate_counters c = pm_generate_counters(((const struct state *)state)->generate);
+    return (struct pm_reader_counters){c.pictures, c.pictures_reused};
+}
+
 const struct pm_reader_family pm_glm_ocr_reader = {
     .name = "glm_ocr",
     .open = reader_open,
@@ -575,4 +582,5 @@ const struct pm_reader_family pm_glm_ocr_reader = {
     .admit = reader_admit,
     .cancel = reader_cancel,
     .step = reader_step,
+    .counters = reader_counters,
 };

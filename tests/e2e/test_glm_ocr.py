@@ -120,6 +120,28 @@ class Tiny(Reading):
         self.assertTrue(all(region["content"] for region in self.regions("note", "int8")))
         self.assertIn("--kv is bf16 or int8", self.parse("x", "--kv", "int7", code=2).stderr.decode())
 
+    def test_pictures_reused(self):
+        """A worker says in its log how many crops it knew from identical ones, and --vision-cache 0 keeps none."""
+        self.add_tiny("block")
+        fleet = Service(self, extra=["--models", self.models])
+        texts = []
+        for cache, reused in ((None, True), (4, True), (0, False)):
+            worker = subprocess.Popen(
+                [BUILD / "pagemill-worker", "--endpoint", f"ipc://{fleet.run_dir}/work.sock", "--name", "extra", "--models",
+                 self.models, "--reader", "tiny", *(["--vision-cache", str(cache)] if cache is not None else [])],
+                stderr=subprocess.PIPE)
+            self.addCleanup(worker.stderr.close)
+            self.addCleanup(worker.wait)
+            self.addCleanup(worker.kill)
+            for seed in range(2):  # jobs that differ, or the page would be known from an earlier reading
+                job = fleet.cli("submit", "--wait", KINDS / "note.png", "--reader", "tiny", "--max-tokens", 30 + len(texts))
+                self.assertEqual(job.returncode in (0, 1), True, out_of(job))
+                texts.append(job.stdout)
+            worker.terminate()
+            lines = worker.stderr.read().decode()
+            self.assertEqual(worker.wait(), 0, lines)
+            self.assertRegex(lines, r"info extra\[\d+\] pictures since the start read=4 reused=" + ("2" if reused else "0") + r"\n")
+
     def test_region_timeout(self):
         self.add_tiny("endless")
         done = self.parse(KINDS / "note.png", "--temperature", "0.6", "--region-timeout", 1)

@@ -336,6 +336,48 @@ static void test_refusals_and_cancel(void **state)
     pm_reader_free(&reader);
 }
 
+/* A crop seen before is read from what the tower made of it then, as far as it is kept; the text is the same.
+ */
+static void test_pictures_reused(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t bytes;
+        uint64_t reused; /* of five: the first picture twice more, the second once */
+    } sizes[] = {{0, 3}, {-1, 0}, {1 << 20, 3}, {64, 0}};
+    char *dir = pm_tiny_folder(&blocks, PM_PRECISION_BF16);
+    uint64_t seed = 77;
+    struct pm_image first = pm_tiny_picture(&seed, 60, 40), second = pm_tiny_picture(&seed, 60, 40);
+    struct region want[2] = {{.request = {.id = 1, .image = first}}, {.request = {.id = 2, .image = second}}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct pm_reader_config config = {
+            .model_dir = dir, .threads = 1, .max_running = 1, .picture_cache_bytes = sizes[i].bytes};
+        struct pm_reader *reader;
+        struct pm_error err;
+        if (pm_reader_open(&config, &reader, &err))
+            fail_msg("%s", err.text);
+        assert_int_equal(pm_reader_counters(reader).pictures, 0);
+        for (int k = 0; k < 5; k++) {
+            struct region r = {.request = want[k % 2].request};
+            read_all(reader, &r, 1);
+            if (i || k > 1) {
+                expect_same(&r, &want[k % 2]);
+                forget(&r);
+            } else {
+                want[k] = r;
+            }
+        }
+        assert_int_equal(pm_reader_counters(reader).pictures, 5);
+        assert_int_equal(pm_reader_counters(reader).pictures_reused, sizes[i].reused);
+        pm_reader_free(&reader);
+    }
+    forget(&want[0]);
+    forget(&want[1]);
+    pm_image_free(&first);
+    pm_image_free(&second);
+    free(dir);
+}
+
 /* ---- lines ---- */
 
 static void test_lines(void **state)
@@ -438,9 +480,10 @@ static void test_folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks_f32), cmocka_unit_test(test_blocks_bf16),
-        cmocka_unit_test(test_sampling),   cmocka_unit_test(test_refusals_and_cancel),
-        cmocka_unit_test(test_lines),      cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_blocks_f32),      cmocka_unit_test(test_blocks_bf16),
+        cmocka_unit_test(test_sampling),        cmocka_unit_test(test_refusals_and_cancel),
+        cmocka_unit_test(test_lines),           cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_pictures_reused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
