@@ -206,6 +206,10 @@ static int put_own(json_t *manifest, const json_t *own, struct pm_error *err)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (json_is_integer(json_object_get(own, counts[i])))
             json_object_set(manifest, counts[i], json_object_get(own, counts[i]));
+    json_t *value =
+        json_object_get(own, "drafts_see_pictures"); /* looked at when the manifest is read back */
+    if (value)
+        json_object_set(manifest, "drafts_see_pictures", value);
     return 0;
 }
 

@@ -31,6 +31,15 @@ static int want_number(const json_t *root, const char *dir, const char *key, int
     return 0;
 }
 
+static int want_bool(const json_t *root, const char *dir, const char *key, bool *out, struct pm_error *err)
+{
+    const json_t *v = json_object_get(root, key);
+    *out = json_is_true(v);
+    if (v && !json_is_boolean(v))
+        return pm_fail(err, PM_EFORMAT, "%s/pagemill.json: \"%s\" must be true or false", dir, key);
+    return 0;
+}
+
 static int read_prompts(const json_t *root, const struct pm_model_manifest *model,
                         struct pm_glm_ocr_manifest *out, struct pm_error *err)
 {
@@ -82,6 +91,8 @@ int pm_glm_ocr_manifest_read(const struct pm_model_manifest *model, struct pm_gl
         want_number(root, model->dir, "max_tokens", 1, MAX_TOKENS_MOST, MAX_TOKENS, &out->max_tokens, err);
     if (!rc)
         rc = want_number(root, model->dir, "drafts", 0, PM_MTP_DRAFTS_MAX, 0, &out->drafts, err);
+    if (!rc)
+        rc = want_bool(root, model->dir, "drafts_see_pictures", &out->drafts_see_pictures, err);
     if (!rc)
         rc = read_prompts(root, model, out, err);
     if (!rc && model->region_kind == PM_REGION_LINE)

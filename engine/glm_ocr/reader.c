@@ -247,7 +247,8 @@ static int reader_open(const struct pm_reader_config *config, const char *manife
             .vision_cache_bytes = config->picture_cache_bytes,
             .slice_macs = step_macs(kernels, s->model->precision, config->threads),
             .step_us = STEP_US,
-            .drafts_when_paying = !config->drafts};
+            .drafts_when_paying = !config->drafts,
+            .drafts_see_pictures = s->manifest.drafts_see_pictures};
         rc = pm_generate_new(&generate, &s->generate, err);
     }
     pm_model_manifest_free(&model);

@@ -49,6 +49,8 @@ struct pm_generate_config {
     /* A request's drafts are the most that are made: how many, is chosen for every pass by what they cost and
      * bring (draft_plan.h). False: always all of them. */
     bool drafts_when_paying;
+    /* The extra layer gets the tower's tokens at a picture's places; else the placeholder's row. */
+    bool drafts_see_pictures;
     /* For benches: called with each draft of the extra layer, which it may replace. slot: where the draft
      * would stand in the request's ids. NULL in production. */
     void (*draft_hook)(void *ctx, uint64_t id, int slot, int32_t *token);

@@ -88,6 +88,8 @@ static int put_waiting(struct pm_generate *g, struct pm_gen_seq *s, int at)
                                    .hidden = s->waiting + (size_t)i * hidden,
                                    .token = s->ids[slot + 1],
                                    .wants_logits = slot == s->computed - 1 && s->draft_goal > 0};
+        if (g->config.drafts_see_pictures && slot + 1 < s->prompt_count)
+            row->embedding = pm_gen_embedding(g, s, slot + 1);
         pm_gen_position(s, slot, row->position);
     }
     return n;

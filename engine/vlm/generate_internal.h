@@ -165,6 +165,8 @@ struct pm_gen_seq *pm_gen_picture_next(const struct pm_generate *g);
 void pm_gen_picture_slice(struct pm_generate *g, struct pm_gen_seq *seq);
 
 /* ---- generate_pass.c ---- */
+/* The image token at a slot of the prompt; NULL: it has none. */
+const float *pm_gen_embedding(const struct pm_generate *g, const struct pm_gen_seq *s, int slot);
 void pm_gen_position(const struct pm_gen_seq *seq, int slot, int32_t out[3]);
 bool pm_gen_pass_has_work(const struct pm_generate *g);
 /* One pass of the decoder over all sequences that can run, sampling, and the drafts for the next pass. False

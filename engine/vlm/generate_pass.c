@@ -110,7 +110,7 @@ static void take_over(struct pm_generate *g, struct pm_gen_seq *s)
 
 /* ---- rows ---- */
 
-static const float *embedding_at(const struct pm_generate *g, const struct pm_gen_seq *s, int slot)
+const float *pm_gen_embedding(const struct pm_generate *g, const struct pm_gen_seq *s, int slot)
 {
     for (int i = 0; i < s->image_count; i++) {
         const struct pm_gen_image *image = &s->images[i];
@@ -135,7 +135,7 @@ static void put_rows(struct pm_generate *g, struct pm_gen_seq *s, int at)
         *row = (struct pm_decoder_row){.kv = &s->kv, .slot = slot, .wants_logits = slot >= s->count - 1};
         row->token = slot < s->count ? s->ids[slot] : s->draft[slot - s->count];
         if (slot < s->prompt_count)
-            row->embedding = embedding_at(g, s, slot);
+            row->embedding = pm_gen_embedding(g, s, slot);
         pm_gen_position(s, slot, row->position);
     }
 }

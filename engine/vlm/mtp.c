@@ -76,6 +76,8 @@ static void join_row(struct pm_mtp *m, const struct pm_mtp_row *row, uint8_t *ac
     /* The drafter has learnt with a zero embedding at the first position of a sequence. */
     if (row->position[0] == 0 && row->position[1] == 0 && row->position[2] == 0)
         memset(m->embedding, 0, hidden * sizeof *m->embedding);
+    else if (row->embedding)
+        memcpy(m->embedding, row->embedding, hidden * sizeof *m->embedding);
     else
         pm_vlm_embed(m->model, layer->embed, row->token, m->embedding);
     lm->rms_norm(m->embedding, hidden, 1, c->hidden, layer->embed_norm, c->rms_eps, act, hidden);

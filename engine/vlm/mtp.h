@@ -2,10 +2,10 @@
  *
  * Slot i joins the decoder's hidden state of token i (after the final norm) with the embedding of token
  * i + 1: x = join(concat[embed_norm(embedding), hidden_norm(hidden)]); the embedding is zero for the slot of
- * position 0; image slots use the placeholder's table row. The layer keeps its own part of the KV cache
- * (layer index `layers`), filled over the prompt and the accepted tokens. Further drafts feed the layer's
- * output after head_norm back as the hidden state (reference: vllm glm_ocr_mtp.py, sglang glm_ocr_nextn.py;
- * goldens/engine/tiny_d_mtp). Drafts can never change the text, only how fast it comes.
+ * position 0; image slots use the placeholder's table row, or what the caller gives. The layer keeps its own
+ * part of the KV cache (layer index `layers`), filled over the prompt and the accepted tokens. Further drafts
+ * feed the layer's output after head_norm back as the hidden state (reference: vllm glm_ocr_mtp.py, sglang
+ * glm_ocr_nextn.py; goldens/engine/tiny_d_mtp). Drafts can never change the text, only how fast it comes.
  *
  * Ownership, threads, errors: as in decoder.h. */
 #ifndef PM_ENGINE_VLM_MTP_H
@@ -21,7 +21,8 @@ struct pm_mtp_row {
     int slot;
     const float *hidden; /* [hidden] f32, after the decoder's final norm or head_norm of an earlier draft */
     int32_t token;
-    int32_t position[3]; /* of token `slot` */
+    const float *embedding; /* [hidden] f32 instead of the token's table row, or NULL */
+    int32_t position[3];    /* of token `slot` */
     bool wants_logits;
 };
 

@@ -189,7 +189,8 @@ def side_files(vc, tc, seen):
             "prompts": {"text": tokens.PROMPT},
             "description": "a small line reader in the GLM-OCR architecture, trained on synthetic Latin print",
             "licence": "Apache-2.0", "script": "Latin", "line_height_px": HEIGHT, "width_multiple_px": STEP,
-            "max_width_px": MAX_WIDTH, "max_chars": MOST_CHARACTERS, "max_tokens": MOST_TOKENS, "lines_seen": seen},
+            "max_width_px": MAX_WIDTH, "max_chars": MOST_CHARACTERS, "max_tokens": MOST_TOKENS,
+            "drafts_see_pictures": True, "lines_seen": seen},
     }
 
 

@@ -187,6 +187,7 @@ static struct pm_generate *new_generate(int threads, int running, int prefill_ro
                                             further.vision_cache_bytes ? further.vision_cache_bytes : -1,
                                         .step_us = further.step_us,
                                         .drafts_when_paying = further.drafts_when_paying,
+                                        .drafts_see_pictures = further.drafts_see_pictures,
                                         .draft_hook = further.draft_hook,
                                         .draft_hook_ctx = further.draft_hook_ctx};
     if (pm_generate_new(&config, &g, &err))
@@ -368,6 +369,35 @@ static void test_steps_by_time(void **state)
         pm_generate_free(&g);
     }
     further.step_us = 0;
+    free_regions(want);
+    free_regions(got);
+    pm_tiny_close(&tiny);
+}
+
+/* What the extra layer is given at a picture's places changes its guesses, of texts with pictures alone, and
+ * no text. */
+static void test_drafts_see_pictures(void **state)
+{
+    (void)state;
+    int accepted[2][2] = {{0}}; /* [sees][has pictures] */
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *want = make_regions(31), *got = make_regions(31);
+    struct pm_generate *g = new_generate(1, 1, 0, 0);
+    for (int i = 0; i < REGIONS; i++)
+        run_alone(g, &want[i]);
+    pm_generate_free(&g);
+    for (int sees = 0; sees < 2; sees++) {
+        further.drafts_see_pictures = sees;
+        g = new_generate(2, 16, 7, 0);
+        run_batch(g, got, 3, 5);
+        pm_generate_free(&g);
+        expect_same(want, got);
+        for (int i = 0; i < REGIONS; i++)
+            accepted[sees][got[i].image_count > 0] += got[i].accepted;
+    }
+    further.drafts_see_pictures = false;
+    assert_true(accepted[0][0] > 0 && accepted[0][0] == accepted[1][0]);
+    assert_true(accepted[0][1] > 0 && accepted[0][1] != accepted[1][1]);
     free_regions(want);
     free_regions(got);
     pm_tiny_close(&tiny);
@@ -1004,23 +1034,15 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32),
-        cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_company_int8),
-        cmocka_unit_test(test_company_int4),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_steps_by_time),
-        cmocka_unit_test(test_company_kv_int8),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_drafts_when_paying),
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_reused),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),
-        cmocka_unit_test(test_positions_end),
+        cmocka_unit_test(test_company_f32),   cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_int8),  cmocka_unit_test(test_company_int4),
+        cmocka_unit_test(test_memory),        cmocka_unit_test(test_drafts_see_pictures),
+        cmocka_unit_test(test_steps_by_time), cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),        cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_reused),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),       cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;

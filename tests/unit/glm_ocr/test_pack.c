@@ -390,7 +390,8 @@ static void test_folder(void **state)
     free(name);
     tiny_put(p.source, "pagemill.json",
              "{\"name\":\"mini\",\"region\":\"line\",\"line_height_px\":32,\"width_multiple_px\":16,"
-             "\"max_width_px\":1152,\"max_chars\":90,\"tasks\":{\"text\":\"Read:\"},\"script\":\"Latin\"}");
+             "\"max_width_px\":1152,\"max_chars\":90,\"tasks\":{\"text\":\"Read:\"},\"script\":\"Latin\","
+             "\"drafts_see_pictures\":true}");
     tiny_put(p.source, "README.md", "---\nlanguage: en\nlicense: mit\n---\nlicense: other\n");
     tiny_put(p.source, "tokenizer_config.json",
              "{\"chat_template\":[{\"name\":\"tools\",\"template\":\"x\"},"
@@ -409,6 +410,7 @@ static void test_folder(void **state)
                         "Read:");
     assert_string_equal(json_string_value(json_object_get(root, "licence")), "mit");
     assert_string_equal(json_string_value(json_object_get(root, "script")), "Latin");
+    assert_true(json_is_true(json_object_get(root, "drafts_see_pictures")));
     assert_int_equal(text.size, strlen("{{ messages[0].role }}"));
     json_decref(root);
     pm_model_manifest_free(&m);
@@ -417,6 +419,11 @@ static void test_folder(void **state)
     tiny_put(p.source, "pagemill.json", "{\"tasks\":{\"poetry\":\"Rhyme:\"}}");
     assert_int_equal(pack(p.source, "/nonexistent/place", PM_PRECISION_BF16, &err), PM_EFORMAT);
     assert_non_null(strstr(err.text, "tasks"));
+    tiny_put(p.source, "pagemill.json", "{\"drafts_see_pictures\":\"often\"}");
+    struct place q = place_in(*state, "other");
+    assert_int_equal(pack(p.source, q.out, PM_PRECISION_BF16, &err), PM_EFORMAT);
+    assert_non_null(strstr(err.text, "\"drafts_see_pictures\" must be true or false"));
+    place_free(&q);
     free(source_template);
     free(template);
     place_free(&p);
