@@ -10,6 +10,8 @@
 #define STEP_PART    0.2
 #define FIRST_RATE   0.7
 #define NEW_TIME     0.125 /* weight of a new observation */
+#define NEW_FASTER   0.25  /* of one that took less: what comes between can only add */
+#define NEW_LENGTH   0.1
 #define NEW_OUTCOME  0.03
 #define OWN_OUTCOME  0.05
 #define STALE_PASSES 4096 /* an average that was not renewed for so long counts as unseen */
@@ -17,10 +19,14 @@
 #define PROBE_FIRST  64
 #define PROBE_AGAIN  4 /* after one that held */
 #define PROBE_LAST   1024
+#define PROBE_TIMES  512 /* where no rate would do */
+#define FIRST_LENGTH 64
+#define LOOK_FIRST   4
+#define LOOK_LAST    128
 
 void pm_draft_plan_begin(struct pm_draft_plan *p)
 {
-    *p = (struct pm_draft_plan){.rate = FIRST_RATE, .probe = PROBE_FIRST};
+    *p = (struct pm_draft_plan){.rate = FIRST_RATE, .probe = PROBE_FIRST, .look = LOOK_FIRST};
 }
 
 static void observe(struct pm_draft_times *t, uint64_t now, int rows, int64_t us)
@@ -30,8 +36,12 @@ static void observe(struct pm_draft_times *t, uint64_t now, int rows, int64_t us
     int at = rows > PM_DRAFT_PLAN_ROWS ? PM_DRAFT_PLAN_ROWS : rows; /* as if it had so many */
     double took = (double)us * at / rows;
     bool is_fresh = t->seen[at] && now - t->seen[at] < STALE_PASSES;
-    t->us[at] = is_fresh ? t->us[at] + NEW_TIME * (took - t->us[at]) : took;
+    t->us[at] = is_fresh ? t->us[at] + (took < t->us[at] ? NEW_FASTER : NEW_TIME) * (took - t->us[at]) : took;
     t->seen[at] = now;
+    /* Fewer rows take no longer: what says so was seen in a worse moment. */
+    for (int r = 1; r < at; r++)
+        if (t->us[r] > t->us[at])
+            t->us[r] = (t->us[r] + t->us[at]) / 2;
 }
 
 void pm_draft_plan_pass(struct pm_draft_plan *p, int rows, int64_t us)
@@ -43,6 +53,19 @@ void pm_draft_plan_pass(struct pm_draft_plan *p, int rows, int64_t us)
 void pm_draft_plan_step(struct pm_draft_plan *p, int rows, int64_t us)
 {
     observe(&p->steps, p->now ? p->now : 1, rows, us);
+}
+
+void pm_draft_plan_fill(struct pm_draft_plan *p, int slots, int64_t us)
+{
+    if (slots < 1 || us < 1)
+        return;
+    double took = (double)us / slots;
+    p->fill_us = p->fill_us > 0 ? p->fill_us + NEW_TIME * (took - p->fill_us) : took;
+}
+
+void pm_draft_plan_end(struct pm_draft_plan *p, int tokens)
+{
+    p->length = p->length > 0 ? p->length + NEW_LENGTH * (tokens - p->length) : tokens;
 }
 
 void pm_draft_plan_outcome(struct pm_draft_plan *p, double *rate, int drafted, int accepted)
@@ -108,13 +131,14 @@ static int compare(const void *a, const void *b)
     return x->text < y->text ? -1 : x->text > y->text;
 }
 
-static int list(const struct pm_draft_text *texts, int count, struct candidate *out)
+/* are_right: as if every draft would hold. */
+static int list(const struct pm_draft_text *texts, int count, bool are_right, struct candidate *out)
 {
     int n = 0;
     for (int i = 0; i < count; i++) {
         double hope = 1;
         for (int depth = 1; depth <= texts[i].most; depth++) {
-            hope *= texts[i].rate;
+            hope *= are_right ? 1 : texts[i].rate;
             out[n++] = (struct candidate){hope, i, depth};
         }
     }
@@ -122,18 +146,30 @@ static int list(const struct pm_draft_text *texts, int count, struct candidate *
     return n;
 }
 
+/* What a text that is drafted for costs each pass for what the layer has not seen of it. Half of what is left
+ * to write are its passes, about; one that is longer than usual has half the usual length before it. */
+static double fill_us(const struct pm_draft_plan *p, const struct pm_draft_text *t)
+{
+    double length = p->length > 0 ? p->length : FIRST_LENGTH, left = length - t->written;
+    left = left < length / 2 ? length / 2 : left;
+    return p->fill_us * (t->behind > 1 ? t->behind - 1 : 0) / (left / 2 > 1 ? left / 2 : 1);
+}
+
 /* The number of candidates, most hopeful first, with which tokens come fastest. */
-static int best_prefix(const struct pm_draft_plan *p, const struct candidate *c, int n, int count)
+static int best_prefix(const struct pm_draft_plan *p, const struct pm_draft_text *texts,
+                       const struct candidate *c, int n, int count)
 {
     double alone = guess(&p->passes, p->now, count);
     if (alone <= 0)
         return 0; /* a pass without drafts must be known first */
-    double tokens = count, best = GAIN * count / alone;
+    double tokens = count, best = GAIN * count / alone, fill = 0;
     int at_depth[PM_DRAFT_PLAN_DEPTH + 1] = {0}, chosen = 0;
     for (int i = 0; i < n; i++) {
         tokens += c[i].hope;
         at_depth[c[i].depth]++;
-        double us = guess(&p->passes, p->now, count + i + 1);
+        if (c[i].depth == 1)
+            fill += fill_us(p, &texts[c[i].text]);
+        double us = guess(&p->passes, p->now, count + i + 1) + fill;
         for (int d = 1; d <= PM_DRAFT_PLAN_DEPTH; d++)
             if (at_depth[d]) {
                 double step = guess(&p->steps, p->now, at_depth[d]);
@@ -147,27 +183,44 @@ static int best_prefix(const struct pm_draft_plan *p, const struct candidate *c,
     return chosen;
 }
 
+/* Has a pass of so many rows without drafts not been timed for long? */
+static bool look_is_due(struct pm_draft_plan *p, int count)
+{
+    int at = count > PM_DRAFT_PLAN_ROWS ? PM_DRAFT_PLAN_ROWS : count;
+    if (p->choices - p->looked < (uint64_t)p->look || p->now - p->passes.seen[at] < (uint64_t)p->look)
+        return false;
+    p->looked = p->choices;
+    p->look = 2 * p->look < LOOK_LAST ? 2 * p->look : LOOK_LAST;
+    return true;
+}
+
 bool pm_draft_plan_choose(struct pm_draft_plan *p, struct pm_draft_text *texts, int count)
 {
     int able = -1;
+    p->choices++;
     for (int i = 0; i < count; i++) {
         PM_ASSERT(texts[i].most >= 0 && texts[i].most <= PM_DRAFT_PLAN_DEPTH);
         texts[i].drafts = 0;
-        if (texts[i].most && able < 0)
+        if (texts[i].most && (able < 0 || texts[i].behind < texts[able].behind))
             able = i;
     }
     if (able < 0)
         return false;
     struct candidate *c = pm_xalloc((size_t)count * PM_DRAFT_PLAN_DEPTH * sizeof *c);
-    int chosen = best_prefix(p, c, list(texts, count, c), count);
+    int chosen = best_prefix(p, texts, c, list(texts, count, false, c), count);
     for (int i = 0; i < chosen; i++)
         texts[c[i].text].drafts++;
+    bool could = chosen || best_prefix(p, texts, c, list(texts, count, true, c), count) > 0;
     free(c);
     if (chosen) {
         p->quiet = 0;
-        return true;
+        if (!look_is_due(p, count))
+            return true;
+        for (int i = 0; i < count; i++)
+            texts[i].drafts = 0;
+        return false;
     }
-    if (++p->quiet < p->probe)
+    if (++p->quiet < (could || p->probe > PROBE_TIMES ? p->probe : PROBE_TIMES))
         return false;
     p->quiet = 0;
     p->probe = p->probe < PROBE_LAST ? 2 * p->probe : PROBE_LAST;

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "engine/vlm/generate_internal.h"
 
+#define FILL_ROWS 8 /* slots of each text, at least, by which the layer's filling is timed */
+
 void pm_gen_drafts_forget(struct pm_gen_seq *s)
 {
     s->draft_count = s->filled = 0;
@@ -154,6 +156,8 @@ static int first_drafts(struct pm_generate *g, int *count_out, struct pm_error *
     }
     if (taken == *count_out && rows <= 2 * taken) /* one or two slots each: what going on costs */
         pm_draft_plan_step(&g->draft_plan, taken, pm_clock_us() - start_us);
+    else if (rows >= FILL_ROWS * taken)
+        pm_draft_plan_fill(&g->draft_plan, rows, pm_clock_us() - start_us);
     return 0;
 }
 
@@ -208,7 +212,10 @@ static bool choose(struct pm_generate *g)
         struct pm_gen_seq *s = g->seqs[i];
         s->draft_goal = most_drafts(s);
         if (g->config.drafts_when_paying && s->row_count && !s->is_finished)
-            g->draft_texts[count++] = (struct pm_draft_text){s->draft_rate, s->draft_goal, 0};
+            g->draft_texts[count++] = (struct pm_draft_text){.rate = s->draft_rate,
+                                                             .most = s->draft_goal,
+                                                             .behind = s->computed - s->filled,
+                                                             .written = s->count - s->prompt_count};
         any |= is_drafting(s);
     }
     if (!g->config.drafts_when_paying)
@@ -252,6 +259,9 @@ int pm_gen_drafts_run(struct pm_generate *g, int64_t pass_us, int rows, struct p
     }
     if (!has_prompt)
         pm_draft_plan_pass(&g->draft_plan, rows, pass_us);
+    for (int i = 0; i < g->count; i++)
+        if (g->seqs[i]->row_count && g->seqs[i]->is_finished && g->seqs[i]->end != PM_GENERATE_ERROR)
+            pm_draft_plan_end(&g->draft_plan, g->seqs[i]->count - g->seqs[i]->prompt_count);
     if (rc || !any || !choose(g))
         return rc;
     rc = first_drafts(g, &count, err);
