@@ -364,6 +364,7 @@ static struct told told_of(const struct bench *b, const struct subject *s, int r
     struct told t = {.figure = median(figures, b->rounds), .share = median(shares, b->rounds)};
     t.low = figures[0];
     t.high = figures[b->rounds - 1];
+    t.regions.first_s = median_at(samples, b->rounds, offsetof(struct sample, regions.first_s));
     t.regions.vision_s = median_at(samples, b->rounds, offsetof(struct sample, regions.vision_s));
     t.regions.prefill_s = median_at(samples, b->rounds, offsetof(struct sample, regions.prefill_s));
     t.regions.decode_s = median_at(samples, b->rounds, offsetof(struct sample, regions.decode_s));
@@ -456,10 +457,10 @@ static json_t *subject_json(const struct bench *b, const struct subject *s)
         json_t *row = json_pack("{s:f, s:f, s:f, s:f}", "figure", t.figure, "low", t.low, "high", t.high,
                                 "percent_of_limit", t.share);
         if (rows[r].kind == REGIONS)
-            json_object_update_new(row,
-                                   json_pack("{s:f, s:f, s:f, s:f, s:f}", "vision_s", t.regions.vision_s,
-                                             "prefill_s", t.regions.prefill_s, "decode_s", t.regions.decode_s,
-                                             "peak_mb", t.regions.peak_mb, "own_mb", t.regions.own_mb));
+            json_object_update_new(
+                row, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "first_s", t.regions.first_s, "vision_s",
+                               t.regions.vision_s, "prefill_s", t.regions.prefill_s, "decode_s",
+                               t.regions.decode_s, "peak_mb", t.regions.peak_mb, "own_mb", t.regions.own_mb));
         json_object_set_new(out, rows[r].key, row);
     }
     return out;

@@ -18,11 +18,12 @@
 #include "engine/measure/work.h"
 #include "engine/vlm/generate.h"
 
-enum { REGIONS_MAX = 10000, FRAME_TOKENS = 12, LIMITS_US = 5000000, LIMITS_MAX = 4096 };
+enum { REGIONS_MAX = 10000, FRAME_TOKENS = 12, LIMITS_US = 5000000, LIMITS_MAX = 4096, GAP_US = 250000 };
 
 struct region {
     int width_px, height_px, tokens;
     struct pm_image image; /* while it is read */
+    int64_t told_us;       /* its last token, by the clock of the run; 0: none yet */
 };
 
 struct mixed {
@@ -38,6 +39,7 @@ struct mixed {
     int64_t paused_us; /* spent on limits */
     int64_t phases_us[PM_GENERATE_PHASES];
     int64_t tokens, prompts, drafted, accepted;
+    int64_t longest_us, gaps, long_gaps; /* between two tokens of a text; longer than GAP_US */
     struct pm_work vision, prefill, decode;
 };
 
@@ -107,6 +109,12 @@ static int count_work(struct mixed *m, struct pm_error *err)
 
 /* ---- the run ---- */
 
+/* Stands still while limits are taken. */
+static int64_t run_clock_us(const struct mixed *m)
+{
+    return pm_clock_us() - m->paused_us;
+}
+
 static void take_limits(struct mixed *m)
 {
     int64_t start_us = pm_clock_us();
@@ -138,6 +146,15 @@ static int admit(struct mixed *m, struct pm_generate *g, int index, struct pm_er
 
 static int take(struct mixed *m, const struct pm_generate_event *e, struct pm_error *err)
 {
+    struct region *r = &m->regions[e->id - 1];
+    int64_t now_us = run_clock_us(m);
+    if (e->sample_count && r->told_us) {
+        int64_t gap_us = now_us - r->told_us;
+        m->longest_us = gap_us > m->longest_us ? gap_us : m->longest_us;
+        m->long_gaps += gap_us > GAP_US;
+        m->gaps++;
+    }
+    r->told_us = e->sample_count ? now_us : r->told_us;
     if (!e->is_final)
         return 0;
     if (e->end == PM_GENERATE_ERROR) {
@@ -148,7 +165,7 @@ static int take(struct mixed *m, const struct pm_generate_event *e, struct pm_er
         m->phases_us[k] += e->spent_us[k];
     m->drafted += e->drafted_tokens;
     m->accepted += e->accepted_tokens;
-    pm_image_free(&m->regions[e->id - 1].image);
+    pm_image_free(&r->image);
     return 0;
 }
 
@@ -225,12 +242,13 @@ static void tell(const struct mixed *m, const struct pm_generate *g, double seco
     printf("preprocessing %.2f s, drafts %.2f s (%lld made, %lld held)\n",
            (double)m->phases_us[PM_GENERATE_PREPROCESS] / 1e6, (double)m->phases_us[PM_GENERATE_DRAFT] / 1e6,
            (long long)m->drafted, (long long)m->accepted);
-    printf("longest wait for a next token %.0f ms; %llu passes of %.1f rows, %llu slots taken over, %llu "
-           "pauses, "
-           "%llu waits for memory; %.0f MB of its own at the end\n",
-           (double)c.longest_gap_us / 1e3, (unsigned long long)c.passes,
-           c.passes ? (double)c.rows / (double)c.passes : 0, (unsigned long long)c.shared_slots,
-           (unsigned long long)c.pauses, (unsigned long long)c.waits, (double)pm_host_own_bytes() / 1048576);
+    printf("longest wait of a text for its next token %.0f ms; %lld of %lld waits longer than %d ms\n",
+           (double)m->longest_us / 1e3, (long long)m->long_gaps, (long long)m->gaps, GAP_US / 1000);
+    printf("%llu passes of %.1f rows, %llu slots taken over, %llu pauses, %llu waits for memory; %.0f MB of "
+           "its own at the end\n",
+           (unsigned long long)c.passes, c.passes ? (double)c.rows / (double)c.passes : 0,
+           (unsigned long long)c.shared_slots, (unsigned long long)c.pauses, (unsigned long long)c.waits,
+           (double)pm_host_own_bytes() / 1048576);
 }
 
 static int bench(struct mixed *m, struct pm_error *err)
