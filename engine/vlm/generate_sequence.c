@@ -61,13 +61,14 @@ static int check_size(const struct pm_generate *g, const struct pm_generate_requ
     int64_t need = prompt + request->max_tokens;
     if (need > positions)
         need = positions;
-    if (need > limit)
+    int rc = pm_gen_memory_check(g, patches, need, err); /* says what the limit should be */
+    if (!rc && need > limit)
         return pm_fail(
             err, PM_ELIMIT,
             "the prompt of %lld tokens and %d more need a cache of %lld tokens, there is one of %d: "
             "ask for fewer tokens or give the cache more memory",
             (long long)prompt, request->max_tokens, (long long)need, limit);
-    return pm_gen_memory_check(g, patches, need, err);
+    return rc;
 }
 
 /* ids with each picture's placeholder repeated for all its tokens. */

@@ -1,5 +1,6 @@
 /* The generator: a request's tokens are its own, whatever runs beside it, on however many threads, in
  * whatever slices, with however many drafts, in however little memory. */
+#include <malloc.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/host.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "engine/vlm/generate.h"
@@ -467,6 +469,70 @@ static void test_memory(void **state)
     further.memory_bytes = 0;
     free_regions(want);
     free_regions(got);
+    pm_tiny_close(&tiny);
+}
+
+/* Bytes of the heap in use. */
+static size_t heap_bytes(void)
+{
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+/* What the budget counts covers what is allocated: pictures of 440 patches, drafts and texts fill a limit,
+ * and the heap never goes beyond it, of the margin for other things (24 MB) nothing is touched. */
+static void check_covered(bool kv_int8)
+{
+    enum { COUNT = 12, MARGIN = 24 << 20, OWN = 96 << 10 /* of this test: what came out */ };
+    struct region all[COUNT];
+    uint64_t seed = 9;
+    struct pm_error err;
+    for (int i = 0; i < COUNT; i++) {
+        all[i] = (struct region){.max_tokens = 70, .image_count = 1, .sampling = pm_sampling_default()};
+        all[i].ids[all[i].id_count++] = PM_TINY_IMAGE;
+        all[i].ids[all[i].id_count++] = 'a' + i;
+        all[i].images[0] = pm_tiny_picture(&seed, 512, 128);
+    }
+    struct mallinfo2 m = mallinfo2();
+    size_t heap = m.uordblks + m.hblkhd + m.fordblks, own = (size_t)pm_host_own_bytes();
+    size_t other = own > heap ? own - heap : 0, most = 0;
+    further = (struct pm_generate_config){.memory_bytes = (size_t)512 << 20, .kv_int8 = kv_int8};
+    struct pm_generate *g = new_generate(1, 8, 64, 0);
+    size_t limit = further.memory_bytes - pm_generate_memory(g) + ((size_t)1200 << 10);
+    pm_generate_free(&g);
+    further.memory_bytes = limit;
+    g = new_generate(1, 8, 64, 0);
+    size_t begin = heap_bytes(), room = pm_generate_memory(g);
+    assert_in_range(room, 1 << 19, 3 << 19);
+    for (int next = 0; next < COUNT || pm_generate_running(g);) {
+        for (; next < COUNT && pm_generate_room(g); next++)
+            if (admit(g, &all[next], (uint64_t)next + 1, 3, &err))
+                fail_msg("%s", err.text);
+        step(g, all);
+        most = heap_bytes() > most ? heap_bytes() : most;
+    }
+    struct pm_generate_counters c = pm_generate_counters(g);
+    pm_generate_free(&g);
+    further = (struct pm_generate_config){0};
+    assert_true(c.waits > 0 || c.pauses > 0);
+    if (most > limit - MARGIN - other + OWN)
+        fail_msg("the heap had %zu bytes, of the limit %zu were left for it", most, limit - MARGIN - other);
+    assert_true(most - begin > room / 2); /* it was filled */
+    for (int i = 0; i < COUNT; i++) {
+        pm_image_free(&all[i].images[0]);
+        pm_buf_free(&all[i].text);
+    }
+}
+
+static void test_memory_covered(void **state)
+{
+    (void)state;
+#ifdef PM_SANITIZED /* see above */
+    skip();
+#endif
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    check_covered(false);
+    check_covered(true);
     pm_tiny_close(&tiny);
 }
 
@@ -1034,15 +1100,25 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32),   cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_company_int8),  cmocka_unit_test(test_company_int4),
-        cmocka_unit_test(test_memory),        cmocka_unit_test(test_drafts_see_pictures),
-        cmocka_unit_test(test_steps_by_time), cmocka_unit_test(test_company_kv_int8),
-        cmocka_unit_test(test_shared),        cmocka_unit_test(test_drafts_when_paying),
-        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_reused),
-        cmocka_unit_test(test_ends),          cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),       cmocka_unit_test(test_positions_end),
+        cmocka_unit_test(test_company_f32),
+        cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_int8),
+        cmocka_unit_test(test_company_int4),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_drafts_see_pictures),
+        cmocka_unit_test(test_memory_covered),
+        cmocka_unit_test(test_steps_by_time),
+        cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_reused),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;
