@@ -36,6 +36,7 @@ PM_INLINE __m256i q_four(const int8_t *p)
 
 #define QI                       __m256i
 #define Q_IN_ORDER(v)            __asm__ volatile("" : "+x"(v))
+#define Q_KEEP(v)                __asm__ volatile("" ::"x"(v))
 #define QL                       8
 #define QF                       __m256
 #define Q_SET1(n)                _mm256_set1_epi32(n)
@@ -82,6 +83,7 @@ PM_INLINE __m256i q_step_small(__m256i sum, __m256i w, __m256i x)
 #define Q_LOAD_X(p)       q_four(p)
 #define Q_WEIGHTS(v)      q_wide_weights(v)
 #define Q_STEP(sum, w, x) q_step_wide(sum, w, x)
+#define Q_PACE            0
 #define TILE_M            4
 #define TILE_V            2
 #include "engine/kernels/quant_body.h"
@@ -92,6 +94,7 @@ PM_INLINE __m256i q_step_small(__m256i sum, __m256i w, __m256i x)
 #define QW                __m256i
 #define Q_LOAD_X(p)       q_four(p)
 #define Q_STEP(sum, w, x) q_step_small(sum, w, x)
+#define Q_PACE            0
 #define TILE_M            4
 #define TILE_V            2
 #include "engine/kernels/quant_body.h"

@@ -36,6 +36,7 @@ PM_INLINE __m512i q_step_small(__m512i sum, __m512i w, __m512i x)
 #define Q_LOAD_X(p)       q_wide_inputs(q_four(p))
 #define Q_WEIGHTS(v)      q_wide_weights(v)
 #define Q_STEP(sum, w, x) q_step_wide(sum, w, x)
+#define Q_PACE            0
 #define TILE_M            4
 #define TILE_V            4
 #include "engine/kernels/quant_body.h"
@@ -46,6 +47,7 @@ PM_INLINE __m512i q_step_small(__m512i sum, __m512i w, __m512i x)
 #define QW                __m512i
 #define Q_LOAD_X(p)       q_four(p)
 #define Q_STEP(sum, w, x) q_step_small(sum, w, x)
+#define Q_PACE            0
 #define TILE_M            4
 #define TILE_V            4
 #include "engine/kernels/quant_body.h"

@@ -16,6 +16,7 @@ PM_INLINE __m512i q_dot(__m512i sum, __m512i weights, __m512i inputs)
 #define Q_LOAD_X(p)       q_four(p)
 #define Q_WEIGHTS(v)      v
 #define Q_STEP(sum, w, x) q_dot(sum, w, x)
+#define Q_PACE            3
 #define TILE_M            4
 #define TILE_V            4
 #include "engine/kernels/quant_body.h"
@@ -26,6 +27,7 @@ PM_INLINE __m512i q_dot(__m512i sum, __m512i weights, __m512i inputs)
 #define QW                __m512i
 #define Q_LOAD_X(p)       q_four(p)
 #define Q_STEP(sum, w, x) q_dot(sum, w, x)
+#define Q_PACE            0
 #define TILE_M            4
 #define TILE_V            4
 #include "engine/kernels/quant_body.h"

@@ -12,6 +12,7 @@
 
 #define QI                       __m512i
 #define Q_IN_ORDER(v)            __asm__ volatile("" : "+v"(v))
+#define Q_KEEP(v)                __asm__ volatile("" ::"v"(v))
 #define QL                       16
 #define QF                       __m512
 #define Q_SET1(n)                _mm512_set1_epi32(n)
