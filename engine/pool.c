@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 /* How often a waiting thread looks before it sleeps: 20 to 50 us, the length of the serial stretches between
  * two parallel ones. */
@@ -106,7 +107,7 @@ int pm_pool_new(int threads, struct pm_pool **out, struct pm_error *err)
     p->threads = 1;
     for (int i = 1; i < threads; i++) {
         p->workers[i] = (struct worker){p, i};
-        int rc = pthread_create(&p->ids[i], NULL, worker_main, &p->workers[i]);
+        int rc = pm_thread_start(&p->ids[i], worker_main, &p->workers[i]);
         if (rc) {
             pm_pool_free(&p);
             return pm_fail(err, PM_EIO, "cannot start compute thread %d of %d: %s", i, threads, strerror(rc));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define PART_BYTES ((size_t)16 << 20) /* a few ms from the page cache */
 
@@ -26,7 +27,7 @@ struct pm_warm *pm_warm_begin(const struct pm_pack *pack)
 {
     struct pm_warm *w = pm_xalloc(sizeof *w);
     w->pack = pack;
-    if (pthread_create(&w->thread, NULL, warm_main, w)) {
+    if (pm_thread_start(&w->thread, warm_main, w)) {
         free(w);
         return NULL;
     }

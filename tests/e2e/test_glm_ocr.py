@@ -128,13 +128,13 @@ class Tiny(Reading):
         for cache, reused in ((None, True), (4, True), (0, False)):
             worker = subprocess.Popen(
                 [BUILD / "pagemill-worker", "--endpoint", f"ipc://{fleet.run_dir}/work.sock", "--name", "extra", "--models",
-                 self.models, "--reader", "tiny", *(["--vision-cache", str(cache)] if cache is not None else [])],
+                 self.models, "--reader", "tiny", "--threads", "2", *(["--vision-cache", str(cache)] if cache is not None else [])],
                 stderr=subprocess.PIPE)
             self.addCleanup(worker.stderr.close)
             self.addCleanup(worker.wait)
             self.addCleanup(worker.kill)
             for seed in range(2):  # jobs that differ, or the page would be known from an earlier reading
-                job = fleet.cli("submit", "--wait", KINDS / "note.png", "--reader", "tiny", "--max-tokens", 30 + len(texts))
+                job = fleet.cli("submit", "--wait", KINDS / "note.png", "-o", self.dir / "out", "--reader", "tiny", "--max-tokens", 30 + len(texts))
                 self.assertEqual(job.returncode in (0, 1), True, out_of(job))
                 texts.append(job.stdout)
             worker.terminate()

@@ -1,5 +1,7 @@
 /* The compute threads: every job of every round runs once, and a round is over when its jobs are. */
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -54,6 +56,31 @@ static void test_rounds(void **state)
     }
 }
 
+static void look_at_mask(void *arg, int number, int thread)
+{
+    atomic_int *open = arg;
+    sigset_t mask;
+    (void)number;
+    assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+    atomic_fetch_add(&open[thread > 0], !sigismember(&mask, SIGTERM) || !sigismember(&mask, SIGINT));
+    atomic_fetch_add(&open[2], thread > 0);
+}
+
+/* Signals go to the thread that waits for them: a worker that is told to stop finishes what it holds. */
+static void test_signals(void **state)
+{
+    (void)state;
+    struct pm_pool *pool;
+    atomic_int open[3] = {0}; /* jobs with a signal open: of the owner, of others; jobs of others */
+    assert_int_equal(pm_pool_new(3, &pool, NULL), 0);
+    while (!atomic_load(&open[2]))
+        pm_pool_run(pool, look_at_mask, open, 30);
+    assert_int_equal(atomic_load(&open[1]), 0);
+    pm_pool_run(NULL, look_at_mask, open, 1);
+    assert_true(atomic_load(&open[0]) > 0); /* the owner's own are as they were */
+    pm_pool_free(&pool);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -67,6 +94,7 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rounds), cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rounds), cmocka_unit_test(test_signals),
+                                       cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
