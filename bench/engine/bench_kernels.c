@@ -13,7 +13,7 @@
 #include "engine/measure/peak.h"
 #include "engine/vlm/linear.h"
 
-enum { ROUNDS_MAX = 64, COLD_BYTES = 192 << 20, DIM = 64, DECODE_DIM = 128 };
+enum { ROUNDS_MAX = 64, COLD_BYTES = 192 << 20, DIM = 64, DECODE_DIM = 128, DECODE_HEADS = 8 };
 
 struct bench {
     const struct pm_kernels *kernels;
@@ -88,7 +88,7 @@ static void measure_machine(struct bench *b, int round)
 struct work {
     const char *name;
     enum { PRODUCT, ATTENTION, DECODE } kind;
-    int rows, n, k;    /* PRODUCT; ATTENTION, DECODE: rows (queries), n keys */
+    int rows, n, k;    /* PRODUCT; ATTENTION, DECODE: rows (queries of a head), n keys */
     bool is_streaming; /* told as bytes read a second */
     bool is_cold;      /* PRODUCT: weights come from memory, as in a pass through all layers */
     double seconds[ROUNDS_MAX];
@@ -133,7 +133,7 @@ static double weight_bytes(const struct bench *b, const struct work *w)
 {
     if (w->kind == PRODUCT && is_quant(b))
         return (double)panel_bytes(b, w);
-    double values = w->kind == DECODE ? 2.0 * w->n * DECODE_DIM : (double)w->n * w->k;
+    double values = w->kind == DECODE ? 2.0 * w->n * DECODE_DIM * DECODE_HEADS : (double)w->n * w->k;
     return values * (double)value_bytes(b);
 }
 
@@ -168,8 +168,9 @@ struct heads {
     const struct work *w;
     int dim, tile;
     void *q, *out;
-    const void **keys, **values; /* DECODE: [heads][blocks] */
+    const void **keys, **values; /* DECODE: [sequences][blocks] */
     int32_t *limits;
+    size_t out_bytes; /* DECODE: of a sequence */
 };
 
 static void attend_job(void *arg, int job, int thread)
@@ -184,25 +185,29 @@ static void attend_job(void *arg, int job, int thread)
         .q_stride = (size_t)h->dim,
         .rows = h->w->rows - first < h->tile ? h->w->rows - first : h->tile,
         .dim = h->dim,
+        .heads = is_decode ? DECODE_HEADS : 1,
+        .q_head_stride = is_decode ? (size_t)(h->w->rows * h->dim) : 0,
+        .out_head_stride = is_decode ? (size_t)(h->w->rows * h->dim) : 0,
         .scale = 1.0f / sqrtf((float)h->dim),
         .keys = h->keys + (is_decode ? job * blocks : 0),
         .values = h->values + (is_decode ? job * blocks : 0),
         .limits = h->limits + first,
-        .out = is_decode ? (char *)h->out + (size_t)thread * (size_t)(h->w->rows * h->dim) * value_bytes(h->b)
-                         : (char *)h->out + at,
+        .out = (char *)h->out + (is_decode ? (size_t)thread * h->out_bytes : at),
         .out_stride = (size_t)h->dim,
     };
     (h->b->is_bf16 ? h->b->kernels->bf16 : h->b->kernels->f32)->attend(&a);
 }
 
-/* ATTENTION: one head of a picture, tiles of 96 queries over all keys. DECODE: as many heads as the cold
- * memory holds, a few queries each. */
+/* ATTENTION: one head of a picture, tiles of 96 queries over all keys. DECODE: a layer of as many sequences
+ * as the cold memory holds, a few queries for each of its heads, keys and values as they lie on the pages of
+ * the cache. */
 static double run_attention(struct bench *b, const struct work *w)
 {
     bool is_decode = w->kind == DECODE;
     struct heads h = {.b = b, .w = w, .dim = is_decode ? DECODE_DIM : DIM, .tile = is_decode ? w->rows : 96};
     int blocks = (w->n - 1) / PM_ATTENTION_BLOCK + 1;
-    size_t key_bytes = pm_key_block_bytes(h.dim, b->is_bf16), pair_bytes = 2 * key_bytes;
+    size_t heads = is_decode ? DECODE_HEADS : 1;
+    size_t key_bytes = heads * pm_key_block_bytes(h.dim, b->is_bf16), pair_bytes = 2 * key_bytes;
     int jobs = is_decode ? (int)(COLD_BYTES / (pair_bytes * (size_t)blocks)) : (w->rows - 1) / h.tile + 1;
     int lists = is_decode ? jobs : 1;
     h.keys = pm_xalloc((size_t)lists * (size_t)blocks * sizeof *h.keys);
@@ -211,7 +216,8 @@ static double run_attention(struct bench *b, const struct work *w)
         h.keys[i] = b->cold + pair_bytes * (size_t)i;
         h.values[i] = b->cold + pair_bytes * (size_t)i + key_bytes;
     }
-    size_t count = (size_t)w->rows * (size_t)h.dim;
+    size_t count = heads * (size_t)w->rows * (size_t)h.dim;
+    h.out_bytes = count * value_bytes(b);
     h.q = pm_xalloc(count * value_bytes(b));
     h.out = pm_xalloc(count * value_bytes(b) * (size_t)b->threads);
     h.limits = pm_xalloc((size_t)w->rows * sizeof *h.limits);
@@ -297,15 +303,15 @@ int main(int argc, char **argv)
         {.name = "1 row, 4608 x 1536", .rows = 1, .n = 4608, .k = 1536, .is_streaming = true},
         {.name = "6 rows, 4608 x 1536", .rows = 6, .n = 4608, .k = 1536, .is_streaming = true},
         {.name = "8 rows, 4608 x 1536", .rows = 8, .n = 4608, .k = 1536, .is_streaming = true},
-        {.name = "decode, 2 rows, 2000 keys x 128",
+        {.name = "decode, 2 rows, 640 keys x 8 x 128",
          .kind = DECODE,
          .rows = 2,
-         .n = 2000,
+         .n = 640,
          .is_streaming = true},
-        {.name = "decode, 8 rows, 2000 keys x 128",
+        {.name = "decode, 8 rows, 640 keys x 8 x 128",
          .kind = DECODE,
          .rows = 8,
-         .n = 2000,
+         .n = 640,
          .is_streaming = true},
     };
     enum { COUNT = sizeof works / sizeof *works };

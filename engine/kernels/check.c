@@ -74,14 +74,19 @@ void pm_check_gemm_bf16(const struct pm_gemm_bf16 *g)
 void pm_check_attention(const struct pm_attention *a, bool is_bf16)
 {
     size_t value_bytes = is_bf16 ? sizeof(uint16_t) : sizeof(float);
-    pm_check_rows(a->q, a->q_stride, a->rows, a->dim, value_bytes);
-    pm_check_rows(a->out, a->out_stride, a->rows, a->dim, value_bytes);
+    size_t heads = a->heads ? (size_t)a->heads : 1;
+    for (size_t h = 0; h < heads; h++) {
+        pm_check_rows((const char *)a->q + h * a->q_head_stride * value_bytes, a->q_stride, a->rows, a->dim,
+                      value_bytes);
+        pm_check_rows((const char *)a->out + h * a->out_head_stride * value_bytes, a->out_stride, a->rows,
+                      a->dim, value_bytes);
+    }
     int last = 0;
     for (int r = 0; r < a->rows; r++)
         last = a->limits[r] > last ? a->limits[r] : last;
     for (int block = 0; block * PM_ATTENTION_BLOCK < last; block++) {
-        pm_check_bytes(a->keys[block], pm_key_block_bytes(a->dim, is_bf16));
-        pm_check_bytes(a->values[block], pm_value_block_bytes(a->dim, is_bf16));
+        pm_check_bytes(a->keys[block], heads * pm_key_block_bytes(a->dim, is_bf16));
+        pm_check_bytes(a->values[block], heads * pm_value_block_bytes(a->dim, is_bf16));
     }
 }
 

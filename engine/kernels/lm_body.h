@@ -32,14 +32,16 @@ struct LM(product) {
     int columns;        /* what is stored when the start is FROM_ZERO or FROM_BIAS */
     bool add;           /* to out */
     bool is_first;      /* of the tiles over these operands: they may have to come from memory */
+    const char *next;   /* of tiles that fetch: what will be read after these operands */
 };
 
 /* Where a tile takes only a part of the operands' columns, those of the first tile fetch the other parts,
  * too: from memory they come faster end to end than in strips. */
 enum { LM(IS_NARROW) = TILE_V * VL < PM_PANEL_BF16, LM(AHEAD) = 32 /* steps */ };
 
-PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, const struct LM(product) * p,
-                        int row, int column)
+/* lines: of what comes next, fetched at each step; 0 where the processor does better by itself. */
+PM_INLINE void LM(tile)(const int mr, const int nv, const int lines, const enum LM(start) start,
+                        const struct LM(product) * p, int row, int column)
 {
     VF a[TILE_M][8];
     const size_t x_stride = p->x_stride, w_stride = p->w_stride, out_stride = p->out_stride;
@@ -57,10 +59,17 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, 
             a[i][j] = V_SET1(0.0f);
     }
     const int steps = p->steps, count = p->count;
+    const char *next = p->next;
     const bool is_first = LM(IS_NARROW) && p->is_first && nv == TILE_V && column == 0;
     for (int s = 0; s < count; s++) {
         const ACT *w = (const ACT *)p->segments[s] + (size_t)column * PB_VALUES;
         for (int t = 0; t < steps; t++, w += w_stride, x += PB_VALUES) {
+            if (lines > 0) {
+                PM_UNROLL
+                for (int i = 0; i < lines; i++)
+                    __builtin_prefetch(next + i * 64, 0, 2);
+                next += lines * 64;
+            }
             if (is_first)
                 for (size_t line = 0; line < w_stride * sizeof *w; line += 64)
                     __builtin_prefetch(
@@ -116,10 +125,10 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const enum LM(start) start, 
 #define TILE_CASE(m)                                                                                         \
     case m:                                                                                                  \
         if (m <= most)                                                                                       \
-            LM(tile)(m <= most ? m : 1, nv, start, p, row, column);                                          \
+            LM(tile)(m <= most ? m : 1, nv, lines, start, p, row, column);                                   \
         break
 
-PM_INLINE void LM(rows)(const int most, const int nv, const enum LM(start) start,
+PM_INLINE void LM(rows)(const int most, const int nv, const int lines, const enum LM(start) start,
                         const struct LM(product) * p, int row, int rows, int column)
 {
     switch (rows) {
@@ -138,20 +147,20 @@ PM_INLINE void LM(rows)(const int most, const int nv, const enum LM(start) start
 #undef TILE_CASE
 
 /* rows (1..TILE_M) by columns (a multiple of 16) outputs. */
-PM_INLINE void LM(span)(const enum LM(start) start, const struct LM(product) * p, int row, int rows,
-                        int columns)
+PM_INLINE void LM(span)(const int lines, const enum LM(start) start, const struct LM(product) * p, int row,
+                        int rows, int columns)
 {
     int column = 0;
     if (rows <= TILE_WIDE_M)
         for (; column + 8 * VL <= columns; column += 8 * VL)
-            LM(rows)(TILE_WIDE_M, 8, start, p, row, rows, column);
+            LM(rows)(TILE_WIDE_M, 8, lines, start, p, row, rows, column);
     for (; column + TILE_V * VL <= columns; column += TILE_V * VL)
-        LM(rows)(TILE_M, TILE_V, start, p, row, rows, column);
+        LM(rows)(TILE_M, TILE_V, lines, start, p, row, rows, column);
 #if TILE_V > 2
     for (; column + 2 * VL <= columns; column += 2 * VL)
-        LM(rows)(TILE_M, 2, start, p, row, rows, column);
+        LM(rows)(TILE_M, 2, lines, start, p, row, rows, column);
     if (column < columns)
-        LM(rows)(TILE_M, 1, start, p, row, rows, column);
+        LM(rows)(TILE_M, 1, lines, start, p, row, rows, column);
 #endif
 }
 
@@ -177,9 +186,9 @@ static void LM(gemm)(const struct pm_gemm_bf16 *g)
         int rows = g->rows - row < TILE_M ? g->rows - row : TILE_M;
         p.is_first = row == 0;
         if (g->bias)
-            LM(span)(LM(FROM_BIAS), &p, row, rows, PM_PANEL_BF16);
+            LM(span)(0, LM(FROM_BIAS), &p, row, rows, PM_PANEL_BF16);
         else
-            LM(span)(LM(FROM_ZERO), &p, row, rows, PM_PANEL_BF16);
+            LM(span)(0, LM(FROM_ZERO), &p, row, rows, PM_PANEL_BF16);
     }
 }
 #endif
@@ -188,15 +197,23 @@ static void LM(gemm)(const struct pm_gemm_bf16 *g)
 
 /* Keys whose scores are softened together: more make the rescaling of what was summed before rarer. Groups
  * begin at multiples of this in the sequence, whatever the call. */
-enum { LM(GROUP) = 512, LM(GROUP_BLOCKS) = LM(GROUP) / PM_ATTENTION_BLOCK, LM(CHUNK) = 16 * TILE_M };
+enum {
+    LM(GROUP) = 512,
+    LM(GROUP_BLOCKS) = LM(GROUP) / PM_ATTENTION_BLOCK,
+    LM(CHUNK) = 16 * TILE_M, /* rows with sums */
+    LM(FEW) = 16,            /* rows of a head that pass through the blocks together */
+    LM(SCORES) = 64,         /* rows, of several heads, with scores */
+    /* One to four rows compute faster than memory is read, and the processor reads ahead by itself. More
+     * rows or passes leave memory waiting, unless they ask for what comes next. */
+    LM(PATIENT) = 4,
+    LM(LINES) = LM(IS_NARROW) ? 0 : 4
+};
 
-/* Scratch of some rows: at most 96 x 256 sums (96 KB) and 6 x 512 scores (12 KB) and probabilities. */
+/* Scratch of some rows: at most 96 x 256 sums (96 KB) and 64 x 512 scores (128 KB), of which a tile of one
+ * head among many rows uses only the first 12 KB. */
 struct LM(rows_state) {
-    _Alignas(64) float out[LM(CHUNK) * PM_HEAD_DIM_MAX]; /* [rows][D] */
-    _Alignas(64) float scores[TILE_M * LM(GROUP)];
-#if ACT_IS_BF16
-    _Alignas(64) ACT probabilities[TILE_M * LM(GROUP)];
-#endif
+    _Alignas(64) float out[LM(CHUNK) * PM_HEAD_DIM_MAX]; /* [heads][rows][D] */
+    _Alignas(64) float scores[LM(SCORES) * LM(GROUP)];   /* [heads][rows][GROUP], then probabilities */
     float top[LM(CHUNK)], sum[LM(CHUNK)];
 };
 
@@ -245,87 +262,166 @@ PM_INLINE float LM(soften)(float *scores, ACT *probabilities, int valid, int cou
     return rescale;
 }
 
-/* One tile of rows over one group of keys that begins with block `block`. */
-static void LM(attend_tile)(const struct pm_attention *a, struct LM(rows_state) * s, int row, int in_chunk,
-                            int rows, int block)
+/* Rows [row, row + rows) of heads [head, head + heads); those of a head are a tile, or few. */
+struct LM(set) {
+    int row, rows, head, heads;
+    int in_chunk;        /* place of the first in the sums */
+    bool is_from_memory; /* a few rows with blocks that nobody has read before */
+};
+
+/* One product of all rows of a set with one block of `bytes` bytes, tile by tile; `next` is read after it. */
+PM_INLINE void LM(block)(const enum LM(start) start, const struct LM(set) * t, struct LM(product) * p,
+                         int at_once, int columns, size_t bytes, const void *next)
 {
-    int width = (a->dim + 15) / 16 * 16, first = block * PM_ATTENTION_BLOCK, last = 0;
-    for (int i = 0; i < rows; i++)
-        last = a->limits[row + i] > last ? a->limits[row + i] : last;
-    if (last <= first)
-        return;
-    int blocks = (last - first - 1) / PM_ATTENTION_BLOCK + 1;
-    blocks = blocks < LM(GROUP_BLOCKS) ? blocks : LM(GROUP_BLOCKS);
+    for (int i = 0; i < t->rows; i += at_once) {
+        int rows = t->rows - i < at_once ? t->rows - i : at_once;
+        p->is_first = t->in_chunk + i == 0;
+        if (t->is_from_memory && t->rows > LM(PATIENT)) { /* every tile fetches its share */
+            p->next = (const char *)next + bytes / 64 * (size_t)i / (size_t)t->rows * 64;
+            LM(span)(LM(LINES), start, p, i, rows, columns);
+        } else {
+            LM(span)(0, start, p, i, rows, columns);
+        }
+    }
+}
+
+/* Head `head` of a key or value block. */
+PM_INLINE const void *LM(head)(const void *block, int head, size_t bytes)
+{
+    return (const char *)block + (size_t)head * bytes;
+}
+
+/* Scores of one group of keys, which begins with block `block`. */
+static void LM(score)(const struct pm_attention *a, const struct LM(set) * t, float *scores, int block,
+                      int blocks)
+{
+    const void *const *keys = a->keys + block;
+    const void *segment;
     struct LM(product) p = {
-        .x = (const ACT *)a->q + (size_t)row * a->q_stride,
         .x_stride = a->q_stride,
+        .segments = &segment,
         .count = 1,
         .steps = a->dim / PB_VALUES,
         .w_stride = PM_ATTENTION_BLOCK * PB_VALUES,
         .out_stride = LM(GROUP),
         .columns = PM_ATTENTION_BLOCK,
-        .is_first = in_chunk == 0,
     };
-    for (int b = 0; b < blocks; b++) {
-        p.segments = a->keys + block + b;
-        p.out = s->scores + b * PM_ATTENTION_BLOCK;
-        LM(span)(LM(FROM_ZERO), &p, 0, rows, PM_ATTENTION_BLOCK);
-    }
-#if ACT_IS_BF16
-    ACT *probabilities = s->probabilities;
-#else
-    ACT *probabilities = s->scores;
-#endif
-    float rescale[TILE_M];
-    for (int i = 0; i < rows; i++) {
-        int valid = a->limits[row + i] - first;
-        rescale[i] = LM(soften)(s->scores + i * LM(GROUP), probabilities + i * LM(GROUP),
-                                valid < LM(GROUP) ? valid : LM(GROUP), blocks * PM_ATTENTION_BLOCK,
-                                a->scale * 1.44269504f, &s->top[in_chunk + i], &s->sum[in_chunk + i]);
-    }
-    p = (struct LM(product)){
-        .x = probabilities,
-        .x_stride = LM(GROUP),
-        .segments = a->values + block,
-        .count = blocks,
+    size_t bytes = (size_t)a->dim * PM_ATTENTION_BLOCK * sizeof(ACT);
+    for (int b = 0; b < blocks; b++)
+        for (int h = 0; h < t->heads; h++) {
+            const void *next = b + 1 < blocks ? keys[b + 1] : a->values[block];
+            segment = LM(head)(keys[b], t->head + h, bytes);
+            p.x = (const ACT *)a->q + (size_t)(t->head + h) * a->q_head_stride + (size_t)t->row * a->q_stride;
+            p.out = scores + h * t->rows * LM(GROUP) + b * PM_ATTENTION_BLOCK;
+            next = h + 1 < t->heads ? LM(head)(segment, 1, bytes) : LM(head)(next, t->head, bytes);
+            LM(block)(LM(FROM_ZERO), t, &p, TILE_M, PM_ATTENTION_BLOCK, bytes, next);
+        }
+}
+
+/* Adds the values of the group, weighted; what was summed before is rescaled first. */
+static void LM(weigh)(const struct pm_attention *a, const struct LM(set) * t, struct LM(rows_state) * s,
+                      const float *rescale, int block, int blocks)
+{
+    int width = (a->dim + 15) / 16 * 16;
+    const void *values[LM(GROUP_BLOCKS)];
+    float ones[LM(FEW)];
+    struct LM(product) p = {
+        .x_stride = LM(GROUP) * sizeof *s->scores / sizeof(ACT),
+        .segments = values,
         .steps = PM_ATTENTION_BLOCK / PB_VALUES,
         .w_stride = (size_t)width * PB_VALUES,
-        .out = s->out + in_chunk * width,
         .out_stride = (size_t)width,
-        .scale = rescale,
-        .is_first = in_chunk == 0,
     };
-    /* Wide heads: fewer rows at a time, so that values are read in one pass from end to end. */
-    int at_once = TILE_WIDE_M > 1 && width >= 8 * VL ? TILE_WIDE_M : rows;
-    for (int i = 0; i < rows; i += at_once)
-        LM(span)(LM(FROM_OUT), &p, i, rows - i < at_once ? rows - i : at_once, width);
+    for (int i = 0; i < LM(FEW); i++)
+        ones[i] = 1.0f;
+    /* One tile of one head keeps its sums in registers; otherwise a block serves all that need it, and sums
+     * wait in memory. Wide heads: fewer rows at a time, so that values are read in one pass end to end. */
+    int together = t->heads == 1 && t->rows <= TILE_M ? blocks : 1;
+    int at_once = TILE_WIDE_M > 1 && width >= 8 * VL ? TILE_WIDE_M : TILE_M;
+    size_t bytes = (size_t)width * PM_ATTENTION_BLOCK * sizeof(ACT);
+    p.count = together;
+    for (int b = 0; b < blocks; b += together)
+        for (int h = 0; h < t->heads; h++) {
+            for (int k = 0; k < together; k++)
+                values[k] = LM(head)(a->values[block + b + k], t->head + h, bytes);
+            const void *next = a->values[block + (b + 1 < blocks ? b + 1 : b)];
+            p.x = (const ACT *)(const void *)(s->scores + h * t->rows * LM(GROUP)) + b * PM_ATTENTION_BLOCK;
+            p.out = s->out + (t->in_chunk + h * t->rows) * width;
+            p.scale = b ? ones : rescale + h * t->rows;
+            next = h + 1 < t->heads ? LM(head)(values[0], 1, bytes) : LM(head)(next, t->head, bytes);
+            LM(block)(LM(FROM_OUT), t, &p, at_once, width, bytes, next);
+        }
+}
+
+/* One group of keys that begins with block `block`. */
+static void LM(attend_group)(const struct pm_attention *a, const struct LM(set) * t,
+                             struct LM(rows_state) * s, int block)
+{
+    int first = block * PM_ATTENTION_BLOCK, last = 0;
+    for (int i = 0; i < t->rows; i++)
+        last = a->limits[t->row + i] > last ? a->limits[t->row + i] : last;
+    if (last <= first)
+        return;
+    int blocks = (last - first - 1) / PM_ATTENTION_BLOCK + 1;
+    blocks = blocks < LM(GROUP_BLOCKS) ? blocks : LM(GROUP_BLOCKS);
+    LM(score)(a, t, s->scores, block, blocks);
+    float rescale[LM(SCORES)];
+    for (int i = 0; i < t->heads * t->rows; i++) {
+        int valid = a->limits[t->row + i % t->rows] - first;
+        float *scores = s->scores + i * LM(GROUP);
+        rescale[i] = LM(soften)(scores, (ACT *)(void *)scores, valid < LM(GROUP) ? valid : LM(GROUP),
+                                blocks * PM_ATTENTION_BLOCK, a->scale * 1.44269504f, &s->top[t->in_chunk + i],
+                                &s->sum[t->in_chunk + i]);
+    }
+    LM(weigh)(a, t, s, rescale, block, blocks);
+}
+
+/* Some rows of some heads, all that the scratch holds. */
+static void LM(attend_set)(const struct pm_attention *a, const struct LM(set) * t)
+{
+    struct LM(rows_state) s;
+    int width = (a->dim + 15) / 16 * 16, count = t->heads * t->rows, last = 0;
+    for (int i = 0; i < count; i++) {
+        s.top[i] = -INFINITY;
+        s.sum[i] = 0;
+    }
+    for (int i = 0; i < t->rows; i++)
+        last = a->limits[t->row + i] > last ? a->limits[t->row + i] : last;
+    memset(s.out, 0, (size_t)count * (size_t)width * sizeof *s.out);
+    int blocks = (last + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
+    int at_once = t->rows <= LM(FEW) ? t->rows : TILE_M;
+    for (int block = 0; block < blocks; block += LM(GROUP_BLOCKS))
+        for (int i = 0; i < t->rows; i += at_once) {
+            struct LM(set) part = *t;
+            part.row = t->row + i;
+            part.rows = t->rows - i < at_once ? t->rows - i : at_once;
+            part.in_chunk = i;
+            LM(attend_group)(a, &part, &s, block);
+        }
+    for (int i = 0; i < count; i++) {
+        /* Adding 0 makes every zero +0: its sign could come from keys after the limit. */
+        VF factor = V_SET1(s.sum[i] > 0 ? 1.0f / s.sum[i] : 0.0f), zero = V_SET1(0.0f);
+        ACT *out = (ACT *)a->out + (size_t)(t->head + i / t->rows) * a->out_head_stride +
+                   (size_t)(t->row + i % t->rows) * a->out_stride;
+        for (int d = 0; d < a->dim; d += VL)
+            ACT_PUT(out + d, V_ADD(V_MUL(V_LOAD(s.out + i * width + d), factor), zero), a->dim - d);
+    }
 }
 
 static void LM(attend)(const struct pm_attention *a)
 {
     pm_check_attention(a, ACT_IS_BF16);
-    struct LM(rows_state) s;
-    int width = (a->dim + 15) / 16 * 16;
-    for (int row = 0; row < a->rows; row += LM(CHUNK)) {
-        int rows = a->rows - row < LM(CHUNK) ? a->rows - row : LM(CHUNK), last = 0;
-        for (int i = 0; i < rows; i++) {
-            s.top[i] = -INFINITY;
-            s.sum[i] = 0;
-            last = a->limits[row + i] > last ? a->limits[row + i] : last;
-        }
-        memset(s.out, 0, (size_t)rows * (size_t)width * sizeof *s.out);
-        int blocks = (last + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
-        for (int block = 0; block < blocks; block += LM(GROUP_BLOCKS))
-            for (int i = 0; i < rows; i += TILE_M)
-                LM(attend_tile)(a, &s, row + i, i, rows - i < TILE_M ? rows - i : TILE_M, block);
-        for (int i = 0; i < rows; i++) {
-            /* Adding 0 makes every zero +0: its sign could come from keys after the limit. */
-            VF factor = V_SET1(s.sum[i] > 0 ? 1.0f / s.sum[i] : 0.0f), zero = V_SET1(0.0f);
-            ACT *out = (ACT *)a->out + (size_t)(row + i) * a->out_stride;
-            for (int d = 0; d < a->dim; d += VL)
-                ACT_PUT(out + d, V_ADD(V_MUL(V_LOAD(s.out + i * width + d), factor), zero), a->dim - d);
-        }
-    }
+    int heads = a->heads ? a->heads : 1, at_once = a->rows <= LM(FEW) ? LM(SCORES) / a->rows : 1;
+    for (int head = 0; head < heads; head += at_once)
+        for (int row = 0; row < a->rows; row += LM(CHUNK))
+            LM(attend_set)
+    (a, &(struct LM(set)){
+            .row = row,
+            .rows = a->rows - row < LM(CHUNK) ? a->rows - row : LM(CHUNK),
+            .head = head,
+            .heads = heads - head < at_once ? heads - head : at_once,
+            .is_from_memory = a->rows <= LM(FEW),
+        });
 }
 
 static void LM(put_keys)(const float *x, size_t stride, int count, int dim, int first, void *block)

@@ -196,15 +196,16 @@ static void soften(struct online *o, float *scores, int count, float scale, int 
         scores[j] = expf((scores[j] - top) * scale);
 }
 
-static void f32_attend(const struct pm_attention *a)
+static void f32_attend_head(const struct pm_attention *a, int head)
 {
-    size_t width = pad16(a->dim);
+    size_t width = pad16(a->dim), key_values = (size_t)a->dim * BLOCK;
     for (int r = 0; r < a->rows; r++) {
-        const float *q = (const float *)a->q + (size_t)r * a->q_stride;
+        const float *q = (const float *)a->q + (size_t)head * a->q_head_stride + (size_t)r * a->q_stride;
         struct online o = {.top = -INFINITY};
         for (int first = 0; first < a->limits[r]; first += BLOCK) {
             int count = a->limits[r] - first < BLOCK ? a->limits[r] - first : BLOCK;
-            const float *keys = a->keys[first / BLOCK], *values = a->values[first / BLOCK];
+            const float *keys = (const float *)a->keys[first / BLOCK] + (size_t)head * key_values;
+            const float *values = (const float *)a->values[first / BLOCK] + (size_t)head * width * BLOCK;
             float scores[BLOCK] = {0};
             for (int d = 0; d < a->dim; d++)
                 for (int j = 0; j < BLOCK; j++)
@@ -216,23 +217,32 @@ static void f32_attend(const struct pm_attention *a)
                     o.out[d] += scores[j] * values[d];
             }
         }
-        float *out = (float *)a->out + (size_t)r * a->out_stride;
+        float *out = (float *)a->out + (size_t)head * a->out_head_stride + (size_t)r * a->out_stride;
         for (int d = 0; d < a->dim; d++)
             out[d] = o.sum > 0 ? o.out[d] / o.sum : 0.0f;
     }
 }
 
+static void f32_attend(const struct pm_attention *a)
+{
+    for (int head = 0; head == 0 || head < a->heads; head++)
+        f32_attend_head(a, head);
+}
+
 /* The sum is that of the rounded probabilities, the ones that meet the values: weights then add to one
  * exactly, and what rounding them moves is weighed by the distance of a value from the mean only. */
-static void bf16_attend(const struct pm_attention *a)
+static void bf16_attend_head(const struct pm_attention *a, int head)
 {
-    size_t width = pad16(a->dim);
+    size_t width = pad16(a->dim), key_values = (size_t)a->dim * BLOCK;
     for (int r = 0; r < a->rows; r++) {
-        const uint16_t *q = (const uint16_t *)a->q + (size_t)r * a->q_stride;
+        const uint16_t *q =
+            (const uint16_t *)a->q + (size_t)head * a->q_head_stride + (size_t)r * a->q_stride;
         struct online o = {.top = -INFINITY};
         for (int first = 0; first < a->limits[r]; first += BLOCK) {
             int count = a->limits[r] - first < BLOCK ? a->limits[r] - first : BLOCK;
-            const uint16_t *keys = a->keys[first / BLOCK], *values = a->values[first / BLOCK];
+            const uint16_t *keys = (const uint16_t *)a->keys[first / BLOCK] + (size_t)head * key_values;
+            const uint16_t *values =
+                (const uint16_t *)a->values[first / BLOCK] + (size_t)head * width * BLOCK;
             float scores[BLOCK] = {0};
             for (int d = 0; d < a->dim; d++)
                 for (int j = 0; j < BLOCK; j++)
@@ -246,10 +256,16 @@ static void bf16_attend(const struct pm_attention *a)
                     o.out[d] += p * pm_bf16_to_f32(v[2 * d]);
             }
         }
-        uint16_t *out = (uint16_t *)a->out + (size_t)r * a->out_stride;
+        uint16_t *out = (uint16_t *)a->out + (size_t)head * a->out_head_stride + (size_t)r * a->out_stride;
         for (int d = 0; d < a->dim; d++)
             out[d] = pm_bf16_from_f32(o.sum > 0 ? o.out[d] / o.sum : 0.0f);
     }
+}
+
+static void bf16_attend(const struct pm_attention *a)
+{
+    for (int head = 0; head == 0 || head < a->heads; head++)
+        bf16_attend_head(a, head);
 }
 
 static void f32_put_keys(const float *x, size_t stride, int count, int dim, int first, void *block)

@@ -8,7 +8,7 @@
 #include "engine/kernels/kv8.h"
 
 struct pm_kv_pool {
-    size_t key_bytes, block_bytes; /* of a key block, and of it and its value block together */
+    size_t key_bytes, value_bytes; /* of a block of one head */
     size_t page_bytes;             /* its holders are counted behind them */
     enum pm_kv_format format;
     int kv_heads;
@@ -55,7 +55,7 @@ struct pm_kv_pool *pm_kv_pool_new_format(const struct pm_vlm_model *model, enum 
     pool->format = format;
     pool->key_bytes = key_bytes(model, format);
     pool->page_bytes = pm_kv_format_page_bytes(model, format);
-    pool->block_bytes = pool->page_bytes / page_blocks(&model->config.text);
+    pool->value_bytes = value_bytes(model, format);
     pm_kv_pool_limit(pool, max_bytes);
     return pool;
 }
@@ -196,11 +196,13 @@ int pm_kv_share(struct pm_kv_pool *pool, const struct pm_kv *from, struct pm_kv 
 
 void *pm_kv_keys(const struct pm_kv_pool *pool, const struct pm_kv *kv, int page, int layer, int kv_head)
 {
-    size_t block = (size_t)layer * (size_t)pool->kv_heads + (size_t)kv_head;
-    return kv->pages[page] + block * pool->block_bytes;
+    size_t heads = (size_t)pool->kv_heads;
+    size_t layer_at = (size_t)layer * heads * (pool->key_bytes + pool->value_bytes);
+    return kv->pages[page] + layer_at + (size_t)kv_head * pool->key_bytes;
 }
 
 void *pm_kv_values(const struct pm_kv_pool *pool, const struct pm_kv *kv, int page, int layer, int kv_head)
 {
-    return (uint8_t *)pm_kv_keys(pool, kv, page, layer, kv_head) + pool->key_bytes;
+    size_t all_keys = (size_t)pool->kv_heads * pool->key_bytes;
+    return (uint8_t *)pm_kv_keys(pool, kv, page, layer, 0) + all_keys + (size_t)kv_head * pool->value_bytes;
 }

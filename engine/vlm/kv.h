@@ -1,9 +1,9 @@
 /* The KV cache: pages of 64 tokens, handed out as sequences grow, for all layers at once.
  *
- * A page holds, for every layer (the extra layer included) and every key/value head, one key block and one
- * value block in the kernels' own layout (kernels.h, struct pm_attention), in the model's precision, or both
- * as one block of 8 bits (kernels/kv8.h). Pages come from one pool of bounded size; zeroed when handed out,
- * so that unused slots hold finite values.
+ * A page holds, for every layer (the extra layer included), the key blocks of all key/value heads and then
+ * their value blocks, in the kernels' own layout (kernels.h, struct pm_attention) and the model's precision,
+ * or for every head one block of 8 bits (kernels/kv8.h). Pages come from one pool of bounded size; zeroed
+ * when handed out, so that unused slots hold finite values.
  *
  * Sequences that begin alike share: whole pages are held together, of the last one the later sequence gets a
  * copy. A shared page is never written again: its slots are all computed.

@@ -10,6 +10,7 @@
 enum {
     ROWS_PER_JOB = 16, /* of norms and gates */
     TILE_ROWS = 64,    /* query rows x heads of one attention call, about */
+    FEW_ROWS = 16,     /* with no more of each, heads of a tile share a job and read what lies together */
 };
 
 /* Rows [first, first + count) of one sequence; as a segment all of them, as a tile some that attend in one
@@ -17,6 +18,11 @@ enum {
 struct span {
     const struct pm_kv *kv;
     int first, count;
+};
+
+/* Attention of key/value heads [head, head + heads) of a tile. */
+struct attention_job {
+    int tile, head, heads;
 };
 
 struct pm_pass {
@@ -33,6 +39,8 @@ struct pm_pass {
     /* Of the rows */
     struct span *segments, *tiles;
     int segment_count, tile_count;
+    struct attention_job *jobs; /* [max_rows * kv_heads] */
+    int job_count;
     int *slots;
     int32_t *limits; /* [max_rows * group]: what each query row sees */
     int *logit_rows; /* [max_rows]: index among the rows with logits, -1 */
@@ -45,7 +53,7 @@ struct pm_pass {
     float *wide;         /* [max_rows, wide_stride]: q, k, v; or gate, up */
     float *branch;       /* [max_rows, hidden] */
     uint8_t *query;      /* [kv_heads, max_rows, group, head_dim]: rows of one attention call side by side */
-    uint8_t *attended;   /* [threads, tile_rows * group, head_dim] */
+    uint8_t *attended;   /* [threads, tile_rows * group or FEW_ROWS * kv_heads, head_dim] */
     float *hidden;       /* [max_rows, hidden] */
     const void **blocks; /* [threads, 2 * block_capacity] */
     int block_capacity;
@@ -82,18 +90,25 @@ void pm_vlm_angle(int32_t position, float frequency, float *cosine_out, float *s
     *sine_out = (float)sin((double)angle);
 }
 
+/* Most rows, of one head or several, that a job attends for. */
+static size_t attended_rows(const struct pm_pass *p)
+{
+    return (size_t)max_int(p->tile_rows * p->group, FEW_ROWS * p->model->config.text.kv_heads);
+}
+
 static int allocate(struct pm_pass *p)
 {
     const struct pm_text_config *c = &p->model->config.text;
     size_t rows = (size_t)p->max_rows, threads = (size_t)pm_pool_threads(p->pool), hidden = (size_t)c->hidden;
     size_t heads_width = (size_t)c->heads * (size_t)c->head_dim;
-    size_t tile = (size_t)p->tile_rows * (size_t)p->group * (size_t)c->head_dim;
+    size_t tile = attended_rows(p) * (size_t)c->head_dim;
     struct {
         void *out;
         size_t count, size;
     } wanted[] = {
         {&p->segments, rows, sizeof *p->segments},
         {&p->tiles, rows, sizeof *p->tiles},
+        {&p->jobs, rows * (size_t)c->kv_heads, sizeof *p->jobs},
         {&p->slots, rows, sizeof *p->slots},
         {&p->limits, rows * (size_t)p->group, sizeof *p->limits},
         {&p->logit_rows, rows, sizeof *p->logit_rows},
@@ -154,9 +169,9 @@ void pm_pass_free(struct pm_pass **pass)
     struct pm_pass *p = *pass;
     if (!p)
         return;
-    void *owned[] = {p->segments, p->tiles,  p->slots,  p->limits, p->logit_rows, p->cosines,
-                     p->sines,    p->stream, p->act,    p->wide,   p->branch,     p->query,
-                     p->attended, p->hidden, p->blocks, p->logits, p->expanded};
+    void *owned[] = {p->segments, p->tiles,    p->jobs,   p->slots,  p->limits, p->logit_rows,
+                     p->cosines,  p->sines,    p->stream, p->act,    p->wide,   p->branch,
+                     p->query,    p->attended, p->hidden, p->blocks, p->logits, p->expanded};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(p);
@@ -197,6 +212,36 @@ static int cut_rows(struct pm_pass *p, const struct pm_pass_row *rows, struct pm
             p->tiles[p->tile_count++] = (struct span){kv, r, end - r < p->tile_rows ? end - r : p->tile_rows};
     }
     return 0;
+}
+
+/* Heads of a tile of few rows that one job takes: keys of all heads lie together on a page, and then their
+ * values, so more heads are longer runs of memory; but every thread needs work, and about as much. */
+static int heads_together(const struct pm_pass *p, int tiles)
+{
+    int kv_heads = p->model->config.text.kv_heads, heads = kv_heads, threads = pm_pool_threads(p->pool);
+    if (p->kv8)
+        return 1;
+    while (heads > 1 && tiles * ((kv_heads - 1) / heads + 1) < threads)
+        heads = (heads + 1) / 2;
+    if (heads > 2 && tiles * ((kv_heads - 1) / heads + 1) % threads && tiles < 4 * threads)
+        heads = (heads + 1) / 2;
+    return heads;
+}
+
+/* Cuts the tiles into jobs. */
+static void cut_jobs(struct pm_pass *p)
+{
+    int kv_heads = p->model->config.text.kv_heads, few = 0;
+    for (int t = 0; t < p->tile_count; t++)
+        few += p->tiles[t].count * p->group <= FEW_ROWS;
+    int together = heads_together(p, few);
+    p->job_count = 0;
+    for (int t = 0; t < p->tile_count; t++)
+        for (int head = 0, heads; head < kv_heads; head += heads) {
+            heads = p->tiles[t].count * p->group <= FEW_ROWS ? together : 1;
+            heads = heads < kv_heads - head ? heads : kv_heads - head;
+            p->jobs[p->job_count++] = (struct attention_job){t, head, heads};
+        }
 }
 
 /* Frequency i turns by the time, row or column position, by the section it lies in. */
@@ -257,7 +302,10 @@ int pm_pass_begin(struct pm_pass *p, const struct pm_pass_row *rows, int count, 
         set_angles(p, r, rows[r].position);
     }
     rc = cut_rows(p, rows, err);
-    return rc ? rc : grow_blocks(p, blocks, err);
+    if (rc)
+        return rc;
+    cut_jobs(p);
+    return grow_blocks(p, blocks, err);
 }
 
 float *pm_pass_stream(struct pm_pass *p)
@@ -364,14 +412,10 @@ static void put_span(struct pm_pass *p, const struct span *s, int layer, int kv_
 
 /* One segment and one key/value head: turns queries and keys, writes queries beside each other and keys and
  * values into the cache. Two jobs never write into one block. */
-static void do_turn(void *arg, int job, int thread)
+static void turn(struct pm_pass *p, const struct span *s, int layer, int kv_head)
 {
-    (void)thread;
-    const struct attention_work *w = arg;
-    struct pm_pass *p = w->pass;
     const struct pm_text_config *c = &p->model->config.text;
-    const struct span *s = &p->segments[job / c->kv_heads];
-    int kv_head = job % c->kv_heads, dim = c->head_dim;
+    int dim = c->head_dim;
     void (*rope)(float *, int, int, int, const float *, const float *) =
         c->rope_pairs == PM_ROPE_INTERLEAVED ? p->kernels->rope_interleaved : p->kernels->rope_half_split;
     size_t q_width = (size_t)c->heads * (size_t)dim, kv_width = (size_t)c->kv_heads * (size_t)dim;
@@ -386,55 +430,78 @@ static void do_turn(void *arg, int job, int thread)
         p->lm->convert(row + q_at, (size_t)dim, p->group, dim, query_row(p, kv_head, r), (size_t)dim);
     }
     const float *first = p->wide + (size_t)s->first * p->wide_stride;
-    put_span(p, s, w->layer, kv_head, first + k_at, first + k_at + kv_width);
+    put_span(p, s, layer, kv_head, first + k_at, first + k_at + kv_width);
 }
 
-/* One tile and one key/value head: the query heads of all its rows in one call. */
-static void do_attend(void *arg, int job, int thread)
+static void do_turn(void *arg, int job, int thread)
 {
+    (void)thread;
     const struct attention_work *w = arg;
-    struct pm_pass *p = w->pass;
-    const struct pm_text_config *c = &p->model->config.text;
-    const struct span *t = &p->tiles[job / c->kv_heads];
-    int kv_head = job % c->kv_heads, group = p->group;
-    int blocks = p->slots[t->first + t->count - 1] / PM_KV_PAGE_TOKENS + 1;
-    const void **keys = p->blocks + (size_t)thread * 2 * (size_t)p->block_capacity;
-    const void **values = keys + p->block_capacity;
+    int kv_heads = w->pass->model->config.text.kv_heads;
+    turn(w->pass, &w->pass->segments[job / kv_heads], w->layer, job % kv_heads);
+}
+
+/* The blocks that a job reads. */
+static void find_blocks(struct pm_pass *p, const struct attention_job *j, int layer, int thread, int blocks,
+                        const void **keys, const void **values)
+{
+    const struct span *t = &p->tiles[j->tile];
     for (int i = 0; i < blocks; i++) {
-        keys[i] = pm_kv_keys(p->kv_pool, t->kv, i, w->layer, kv_head);
-        values[i] = pm_kv_values(p->kv_pool, t->kv, i, w->layer, kv_head);
+        keys[i] = pm_kv_keys(p->kv_pool, t->kv, i, layer, j->head);
+        values[i] = pm_kv_values(p->kv_pool, t->kv, i, layer, j->head);
         if (p->kv8) {
             size_t at = (size_t)thread * (size_t)p->block_capacity + (size_t)i;
             uint8_t *room = p->expanded + at * p->expanded_bytes;
-            p->kv8->expand(keys[i], c->head_dim, (uint16_t *)(void *)room,
+            p->kv8->expand(keys[i], p->model->config.text.head_dim, (uint16_t *)(void *)room,
                            (uint16_t *)(void *)(room + p->expanded_key_bytes));
             keys[i] = room;
             values[i] = room + p->expanded_key_bytes;
         }
     }
-    size_t row_bytes = (size_t)group * (size_t)c->head_dim * p->act_bytes;
-    uint8_t *out = p->attended + (size_t)thread * (size_t)p->tile_rows * row_bytes;
+}
+
+/* The query heads of all rows of the tile in one call. */
+static void do_attend(void *arg, int job, int thread)
+{
+    const struct attention_work *w = arg;
+    struct pm_pass *p = w->pass;
+    const struct pm_text_config *c = &p->model->config.text;
+    const struct attention_job *j = &p->jobs[job];
+    const struct span *t = &p->tiles[j->tile];
+    size_t dim = (size_t)c->head_dim, rows = (size_t)t->count * (size_t)p->group;
+    const void **keys = p->blocks + (size_t)thread * 2 * (size_t)p->block_capacity;
+    const void **values = keys + p->block_capacity;
+    find_blocks(p, j, w->layer, thread, p->slots[t->first + t->count - 1] / PM_KV_PAGE_TOKENS + 1, keys,
+                values);
+    uint8_t *out = p->attended + (size_t)thread * attended_rows(p) * dim * p->act_bytes;
     p->lm->attend(&(struct pm_attention){
-        .q = query_row(p, kv_head, t->first),
-        .q_stride = (size_t)c->head_dim,
-        .rows = t->count * group,
+        .q = query_row(p, j->head, t->first),
+        .q_stride = dim,
+        .rows = (int)rows,
         .dim = c->head_dim,
+        .heads = j->heads,
+        .q_head_stride = (size_t)p->max_rows * (size_t)p->group * dim,
+        .out_head_stride = rows * dim,
         .scale = 1.0f / sqrtf((float)c->head_dim),
         .keys = keys,
         .values = values,
-        .limits = p->limits + (size_t)t->first * (size_t)group,
+        .limits = p->limits + (size_t)t->first * (size_t)p->group,
         .out = out,
-        .out_stride = (size_t)c->head_dim,
+        .out_stride = dim,
     });
-    for (int r = 0; r < t->count; r++)
-        memcpy((uint8_t *)act_row(p, t->first + r) + (size_t)kv_head * row_bytes, out + (size_t)r * row_bytes,
-               row_bytes);
+    size_t row_bytes = (size_t)p->group * dim * p->act_bytes;
+    for (int h = j->head; h < j->head + j->heads; h++)
+        for (int r = 0; r < t->count; r++, out += row_bytes)
+            memcpy((uint8_t *)act_row(p, t->first + r) + (size_t)h * row_bytes, out, row_bytes);
 }
 
 /* Both, where every segment is one tile: steps of single tokens are short, and waking threads is not. */
 static void do_turn_and_attend(void *arg, int job, int thread)
 {
-    do_turn(arg, job, thread);
+    const struct attention_work *w = arg;
+    const struct attention_job *j = &w->pass->jobs[job];
+    for (int h = j->head; h < j->head + j->heads; h++)
+        turn(w->pass, &w->pass->tiles[j->tile], w->layer, h);
     do_attend(arg, job, thread);
 }
 
@@ -462,10 +529,10 @@ void pm_pass_layer(struct pm_pass *p, const struct pm_text_layer *layer, int ind
     pm_linear_run(&layer->qkv, p->kernels, p->pool, p->act, p->act_stride, p->count, p->wide, p->wide_stride,
                   PM_LINEAR_STORE);
     if (p->tile_count == p->segment_count) {
-        pm_pool_run(p->pool, do_turn_and_attend, &attention, p->tile_count * kv_heads);
+        pm_pool_run(p->pool, do_turn_and_attend, &attention, p->job_count);
     } else {
         pm_pool_run(p->pool, do_turn, &attention, p->segment_count * kv_heads);
-        pm_pool_run(p->pool, do_attend, &attention, p->tile_count * kv_heads);
+        pm_pool_run(p->pool, do_attend, &attention, p->job_count);
     }
     run_branch(p, &layer->o, layer->post_attention_norm);
 

@@ -205,6 +205,79 @@ static void test_rows_are_independent(void **state)
     check_company(*state, true, 16, 520, 100);
 }
 
+/* Heads whose blocks lie one after the other: the bits of one call for each of them. */
+static void check_heads(const struct pm_kernels *kernels, bool is_bf16, int dim, int count, int rows)
+{
+    enum { HEADS = 5 };
+    struct cache caches[HEADS], all = {.dim = dim, .keys_count = count, .is_bf16 = is_bf16};
+    struct queries q[HEADS];
+    size_t key_bytes = pm_key_block_bytes(dim, is_bf16), value_bytes = pm_value_block_bytes(dim, is_bf16);
+    for (int h = 0; h < HEADS; h++)
+        caches[h] = make_cache(kernels, is_bf16, dim, count);
+    all.blocks = caches[0].blocks;
+    all.key_blocks = bytes((size_t)all.blocks * sizeof *all.key_blocks);
+    all.value_blocks = bytes((size_t)all.blocks * sizeof *all.value_blocks);
+    for (int b = 0; b < all.blocks; b++) {
+        all.key_blocks[b] = bytes(HEADS * key_bytes);
+        all.value_blocks[b] = bytes(HEADS * value_bytes);
+        for (size_t h = 0; h < HEADS; h++) {
+            memcpy((char *)all.key_blocks[b] + h * key_bytes, caches[h].key_blocks[b], key_bytes);
+            memcpy((char *)all.value_blocks[b] + h * value_bytes, caches[h].value_blocks[b], value_bytes);
+        }
+    }
+    q[0] = make_queries(&all, rows, 10);
+    size_t row_bytes = q[0].stride * q[0].value_bytes, head_bytes = (size_t)rows * row_bytes;
+    char *queries = bytes(HEADS * head_bytes), *out = bytes(HEADS * head_bytes);
+    for (size_t h = 0; h < HEADS; h++) {
+        void *values = is_bf16 ? (void *)halves(head_bytes / 2) : (void *)floats(head_bytes / 4);
+        memcpy(queries + h * head_bytes, values, head_bytes);
+        free(values);
+    }
+    const struct pm_attention a = {
+        .q = queries,
+        .q_stride = q[0].stride,
+        .rows = rows,
+        .dim = dim,
+        .heads = HEADS,
+        .q_head_stride = (size_t)rows * q[0].stride,
+        .out_head_stride = (size_t)rows * q[0].stride,
+        .scale = q[0].scale,
+        .keys = (const void *const *)all.key_blocks,
+        .values = (const void *const *)all.value_blocks,
+        .limits = q[0].limits,
+        .out = out,
+        .out_stride = q[0].stride,
+    };
+    lm(kernels, is_bf16)->attend(&a);
+    char *alone = bytes(head_bytes);
+    for (size_t h = 0; h < HEADS; h++) {
+        struct queries one = q[0];
+        one.q = queries + h * head_bytes;
+        attend(kernels, &caches[h], &one, 0, rows, alone);
+        for (size_t r = 0; r < (size_t)rows; r++)
+            assert_memory_equal(alone + r * row_bytes, out + h * head_bytes + r * row_bytes,
+                                (size_t)dim * q[0].value_bytes);
+        free_cache(&caches[h]);
+    }
+    free(alone);
+    free(queries);
+    free(out);
+    free_queries(&q[0]);
+    free_cache(&all);
+}
+
+static void test_heads_are_independent(void **state)
+{
+    for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
+        for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+            check_heads(*state, is_bf16, dims[i], 1 + (int)number(64), 1);
+            check_heads(*state, is_bf16, dims[i], 500 + (int)number(700), 1 + (int)number(17));
+        }
+    check_heads(*state, true, 128, 1100, 16); /* more rows than have scores at once */
+    check_heads(*state, true, 128, 600, 2);
+    check_heads(*state, true, 64, 600, 70);
+}
+
 /* A token in the cache does not change what rows before it see: the same bits with the cache cut at the row's
  * limit (fewer blocks, other contents after the limit). */
 static void check_future(const struct pm_kernels *kernels, bool is_bf16, int dim)
@@ -346,6 +419,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention),
                                        cmocka_unit_test(test_rows_are_independent),
+                                       cmocka_unit_test(test_heads_are_independent),
                                        cmocka_unit_test(test_the_future_is_unseen),
                                        cmocka_unit_test(test_blocks),
                                        cmocka_unit_test(test_a_sharp_peak),
