@@ -3,17 +3,21 @@
 #include <stdbool.h>
 
 /* A job is a block of rows by a run of panels. Rows: their inputs stay in a core's L2 while the panels pass
- * by. Panels: every thread streams long runs of weights, and there are a few jobs a thread so that a thread
- * that the system delays does not hold up the others. */
+ * by. Panels: with few rows every thread streams long runs of weights, a few jobs a thread, so that a thread
+ * that the system delays does not hold up the others; with many rows jobs are shorter, since the threads wait
+ * for the last one. */
 enum {
     BLOCK_VALUES = 200 * 1024, /* inputs of a block of rows */
+    BLOCK_BYTES = 512 * 1024,  /* the same when they are rounded */
     ROW_STEP = 48,             /* a multiple of every kernel's tile */
-    QUANT_STEP = 16,           /* the same of the integer kernels */
-    JOBS_A_THREAD = 4,
-    SMALL_MACS = 1 << 16,    /* below this, waking threads costs more than it saves */
-    QUANT_BYTES = 256 * 1024 /* rounded inputs of a block, on the stack of the thread that rounds them */
+    BLOCKS_MAX = 64,
+    FEW_ROWS = 16,
+    JOBS_A_THREAD_FEW = 4,
+    JOBS_A_THREAD = 12,
+    SMALL_MACS = 1 << 16,       /* below this, waking threads costs more than it saves */
+    ROUNDED_BYTES = 2048 * 1024 /* rounded inputs of the rows that are taken at once, on the caller's stack */
 };
-_Static_assert((PM_LINEAR_K_MAX / PM_QUANT_GROUP + 1) * (PM_QUANT_GROUP + 8) + 128 <= QUANT_BYTES,
+_Static_assert((PM_LINEAR_K_MAX / PM_QUANT_GROUP + 1) * (PM_QUANT_GROUP + 8) + 128 <= ROUNDED_BYTES,
                "a row of the widest product must fit");
 
 struct run {
@@ -26,7 +30,7 @@ struct run {
     size_t out_stride;
     bool add;
     int block_rows, row_blocks, panels, chunks;
-    const struct pm_quant_rows *rounded; /* int8, int4: all rows when they are one block */
+    struct pm_quant_rows *rounded; /* int8, int4: [row_blocks] */
 };
 
 size_t pm_activation_bytes(enum pm_precision precision)
@@ -129,26 +133,15 @@ static void run_quant(const struct run *u, const struct pm_quant_rows *x, int ro
         quant->gemm_int8(&g);
 }
 
-static struct pm_quant_rows round_rows(const struct run *u, int row, int rows, void *memory)
-{
-    const struct pm_linear *l = u->linear;
-    struct pm_quant_rows x = pm_quant_rows_at(memory, rows, l->k);
-    u->kernels->quant->round_rows((const uint16_t *)u->x + (size_t)row * u->x_stride, u->x_stride, l->k,
-                                  l->precision == PM_PRECISION_INT4 ? PM_INT4_ZERO : PM_INT8_ZERO, &x);
-    return x;
-}
-
-static void run_panels_quant(const struct run *u, int row, int rows, int begin, int end)
-{
-    _Alignas(64) uint8_t memory[QUANT_BYTES];
-    const struct pm_quant_rows x = round_rows(u, row, rows, memory);
-    for (int panel = begin; panel < end; panel++)
-        run_quant(u, &x, row, panel);
-}
-
 static bool is_quant(const struct run *u)
 {
     return u->linear->precision == PM_PRECISION_INT8 || u->linear->precision == PM_PRECISION_INT4;
+}
+
+static int rows_of(const struct run *u, int block)
+{
+    int left = u->rows - block * u->block_rows;
+    return left < u->block_rows ? left : u->block_rows;
 }
 
 /* Jobs of one run of panels follow each other, so that its weights are read from memory once. */
@@ -156,59 +149,89 @@ static void run_job(void *arg, int job, int thread)
 {
     (void)thread;
     const struct run *u = arg;
-    int chunk = job / u->row_blocks, row = job % u->row_blocks * u->block_rows;
-    int rows = u->rows - row < u->block_rows ? u->rows - row : u->block_rows;
+    int chunk = job / u->row_blocks, block = job % u->row_blocks, row = block * u->block_rows;
     int begin = (int)((long)u->panels * chunk / u->chunks);
     int end = (int)((long)u->panels * (chunk + 1) / u->chunks);
-    if (is_quant(u) && !u->rounded) {
-        run_panels_quant(u, row, rows, begin, end);
-        return;
-    }
     for (int panel = begin; panel < end; panel++)
         if (u->rounded)
-            run_quant(u, u->rounded, row, panel);
+            run_quant(u, &u->rounded[block], row, panel);
         else if (u->linear->precision == PM_PRECISION_F32)
-            run_f32(u, row, rows, panel);
+            run_f32(u, row, rows_of(u, block), panel);
         else
-            run_bf16(u, row, rows, panel);
+            run_bf16(u, row, rows_of(u, block), panel);
 }
 
-/* Rows of a block. Rounded inputs have to fit the scratch, and with several threads there are rather more
- * blocks than runs of panels: every job rounds its block. */
-static int block_rows(const struct run *u, int threads)
+/* ---- cutting ---- */
+
+static int ceiling(int a, int b)
 {
-    int k = u->linear->k;
-    if (!is_quant(u)) {
-        int fitting = BLOCK_VALUES / k / ROW_STEP * ROW_STEP;
-        return fitting > ROW_STEP ? fitting : ROW_STEP;
-    }
-    int fitting = (QUANT_BYTES - 128) / ((k + PM_QUANT_GROUP - 1) / PM_QUANT_GROUP * (PM_QUANT_GROUP + 8));
-    if (fitting > QUANT_STEP)
-        fitting = fitting / QUANT_STEP * QUANT_STEP;
-    int even = (u->rows - 1) / (threads * JOBS_A_THREAD) / QUANT_STEP * QUANT_STEP + QUANT_STEP;
-    if (threads > 1 && even < fitting)
-        return even > ROW_STEP ? even : ROW_STEP < fitting ? ROW_STEP : fitting;
-    return fitting;
+    return (a - 1) / b + 1;
 }
 
-static void run_jobs(struct run *u, struct pm_pool *pool, int threads)
+static int rounded_row_bytes(const struct run *u)
 {
-    int want = threads * JOBS_A_THREAD;
-    u->chunks = u->row_blocks >= want ? 1 : (want - 1) / u->row_blocks + 1;
-    if (threads == 1 || (double)u->rows * u->linear->n * u->linear->k < SMALL_MACS)
-        u->chunks = 1;
+    return ceiling(u->linear->k, PM_QUANT_GROUP) * (PM_QUANT_GROUP + 8);
+}
+
+/* Blocks of about the same size, as few as fit, but enough to give all threads work. */
+static void cut(struct run *u, int threads)
+{
+    int k = u->linear->k, fitting = is_quant(u) ? BLOCK_BYTES / rounded_row_bytes(u) : BLOCK_VALUES / k;
+    int blocks = ceiling(u->rows, fitting > ROW_STEP ? fitting : ROW_STEP);
+    int want = threads * (u->rows > FEW_ROWS ? JOBS_A_THREAD : JOBS_A_THREAD_FEW);
+    if (threads == 1 || (double)u->rows * u->linear->n * k < SMALL_MACS)
+        want = 1;
+    if (blocks < ceiling(want, u->panels))
+        blocks = ceiling(want, u->panels);
+    if (blocks > BLOCKS_MAX)
+        blocks = BLOCKS_MAX;
+    u->block_rows = ceiling(ceiling(u->rows, blocks), ROW_STEP / 2) * (ROW_STEP / 2);
+    u->row_blocks = ceiling(u->rows, u->block_rows);
+    u->chunks = ceiling(want, u->row_blocks);
     if (u->chunks > u->panels)
         u->chunks = u->panels;
-    pm_pool_run(u->chunks * u->row_blocks > 1 ? pool : NULL, run_job, u, u->chunks * u->row_blocks);
 }
 
-/* One block of rows: rounded once, for all jobs. */
-static void run_one_block(struct run *u, struct pm_pool *pool, int threads)
+static void run_jobs(struct run *u, struct pm_pool *pool)
 {
-    _Alignas(64) uint8_t memory[QUANT_BYTES];
-    const struct pm_quant_rows x = round_rows(u, 0, u->rows, memory);
-    u->rounded = &x;
-    run_jobs(u, pool, threads);
+    int jobs = u->chunks * u->row_blocks;
+    pm_pool_run(jobs > 1 ? pool : NULL, run_job, u, jobs);
+}
+
+/* ---- rounded inputs ---- */
+
+static void round_block(void *arg, int block, int thread)
+{
+    (void)thread;
+    const struct run *u = arg;
+    const struct pm_linear *l = u->linear;
+    const uint16_t *x = (const uint16_t *)u->x + (size_t)block * (size_t)u->block_rows * u->x_stride;
+    u->kernels->quant->round_rows(x, u->x_stride, l->k,
+                                  l->precision == PM_PRECISION_INT4 ? PM_INT4_ZERO : PM_INT8_ZERO,
+                                  &u->rounded[block]);
+}
+
+/* As many rows as the stack holds at a time: rounded once, for all jobs. */
+static void run_rounded(struct run u, struct pm_pool *pool, int threads)
+{
+    _Alignas(64) uint8_t memory[ROUNDED_BYTES];
+    struct pm_quant_rows rounded[BLOCKS_MAX];
+    int all = u.rows, most = (ROUNDED_BYTES - 128 * BLOCKS_MAX) / rounded_row_bytes(&u);
+    int at_once = ceiling(all, ceiling(all, most > 0 ? most : 1));
+    u.rounded = rounded;
+    for (int first = 0; first < all; first += at_once) {
+        u.rows = all - first < at_once ? all - first : at_once;
+        cut(&u, threads);
+        uint8_t *place = memory;
+        for (int block = 0; block < u.row_blocks; block++) {
+            rounded[block] = pm_quant_rows_at(place, rows_of(&u, block), u.linear->k);
+            place += pm_quant_rows_bytes(rows_of(&u, block), u.linear->k);
+        }
+        pm_pool_run(u.row_blocks > 1 ? pool : NULL, round_block, &u, u.row_blocks);
+        run_jobs(&u, pool);
+        u.x = (const uint16_t *)u.x + (size_t)u.rows * u.x_stride;
+        u.out += (size_t)u.rows * u.out_stride;
+    }
 }
 
 void pm_linear_run(const struct pm_linear *linear, const struct pm_kernels *kernels, struct pm_pool *pool,
@@ -228,10 +251,10 @@ void pm_linear_run(const struct pm_linear *linear, const struct pm_kernels *kern
                     .out_stride = out_stride,
                     .add = mode == PM_LINEAR_ADD,
                     .panels = (linear->n - 1) / width + 1};
-    u.block_rows = block_rows(&u, threads);
-    u.row_blocks = (rows - 1) / u.block_rows + 1;
-    if (is_quant(&u) && u.row_blocks == 1)
-        run_one_block(&u, pool, threads);
-    else
-        run_jobs(&u, pool, threads);
+    if (is_quant(&u)) {
+        run_rounded(u, pool, threads);
+        return;
+    }
+    cut(&u, threads);
+    run_jobs(&u, pool);
 }
