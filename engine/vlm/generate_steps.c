@@ -9,6 +9,7 @@
 #define SLICES_IN_ROW 4    /* without step_us */
 #define PATIENCE      2.85 /* steps between two passes; 80 ms each: less than 250 ms */
 #define ROWS_STEPS    1.5  /* a pass with rows of prompts may take so many steps */
+#define ALONE_STEPS   4    /* when no text waits for its next token */
 #define LEAST_ROWS    16   /* below that a pass over the weights is mostly waiting for memory */
 #define NEW           0.25 /* weight of a new observation */
 #define MACS_SPAN     16   /* a slice is at most so much larger or smaller than first guessed */
@@ -56,14 +57,36 @@ void pm_gen_steps_pass(struct pm_generate *g, int64_t us, int rows, int prompt_r
     }
 }
 
+/* Of the texts in the middle: since their last token. -1: there is none. */
+static int64_t longest_wait_us(const struct pm_generate *g)
+{
+    int64_t now_us = pm_clock_us(), longest_us = -1;
+    for (int i = 0; i < g->count; i++) {
+        const struct pm_gen_seq *s = g->seqs[i];
+        if (!s->is_finished && s->token_us && now_us - s->token_us > longest_us)
+            longest_us = now_us - s->token_us;
+    }
+    return longest_us;
+}
+
+/* What a pass may take for its prompts' sake. What texts have waited already is taken from it. */
+static double prompt_us(const struct pm_generate *g)
+{
+    double step = (double)g->config.step_us, waited = (double)longest_wait_us(g);
+    if (waited < 0)
+        return ALONE_STEPS * step;
+    double left = PATIENCE * step - waited;
+    return left < ROWS_STEPS * step ? left : ROWS_STEPS * step;
+}
+
 int pm_gen_steps_rows(const struct pm_generate *g)
 {
     if (!g->config.step_us)
         return g->prefill_rows;
     int rows = LEAST_ROWS;
     if (g->row_us > 0) {
-        double fit = ROWS_STEPS * (double)g->config.step_us / g->row_us;
-        rows = fit > g->prefill_rows ? g->prefill_rows : (int)fit;
+        double fit = prompt_us(g) / g->row_us;
+        rows = fit > g->prefill_rows ? g->prefill_rows : fit > 0 ? (int)fit : 0;
     }
     rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
     return rows < g->prefill_rows ? rows : g->prefill_rows;

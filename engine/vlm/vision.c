@@ -603,8 +603,13 @@ static void next_sweep(struct pm_vision *v)
 bool pm_vision_step(struct pm_vision *v, int64_t max_macs)
 {
     int area = v->model->config.vision.merge * v->model->config.vision.merge;
+    bool is_first = true;
     while (v->sweep != SWEEP_DONE && max_macs > 0) {
-        int64_t cost = row_macs(v), rows = max_macs / cost;
+        int64_t cost = row_macs(v), rows = max_macs / cost, left = v->patches - v->row;
+        /* A few rows take nearly as long as many, for the weights: what is left of the slice is left. */
+        if (!is_first && 2 * rows < (left < v->slice_rows ? left : v->slice_rows))
+            break;
+        is_first = false;
         rows = rows < MIN_ROWS ? MIN_ROWS : rows > v->slice_rows ? v->slice_rows : rows;
         rows = (rows + area - 1) / area * area; /* squares stay whole */
         rows = rows > v->slice_rows ? v->slice_rows : rows;
