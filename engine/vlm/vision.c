@@ -434,7 +434,8 @@ static void do_attend(void *arg, int job, int thread)
     const struct slice *s = arg;
     struct pm_vision *v = s->v;
     const struct pm_vision_config *c = &v->model->config.vision;
-    int head = job % c->heads, first = job / c->heads * TILE_ROWS;
+    int tiles = (s->count + TILE_ROWS - 1) / TILE_ROWS;
+    int head = job / tiles, first = job % tiles * TILE_ROWS; /* a head's keys stay in the cache */
     size_t hidden = (size_t)c->hidden, column = (size_t)head * (size_t)c->head_dim * v->act_bytes;
     const void **keys = v->pointers + (size_t)head * 2 * (size_t)v->key_blocks;
     v->lm->attend(&(struct pm_attention){
