@@ -1,6 +1,6 @@
 /* AVX-512 with BF16: vdpbf16ps adds the products of two pairs of bf16 in one step. 6 rows x 64 outputs in 24
- * zmm sums; one panel of weights serves 6 rows before the next load. The instruction takes denormals for
- * zeros. */
+ * zmm sums; one panel of weights serves 6 rows before the next load (7 and 8 rows: 8 x 32 in 16). The
+ * instruction takes denormals for zeros. */
 #if defined(__x86_64__)
 #include "engine/kernels/avx512bf16.h"
 
@@ -56,6 +56,7 @@ PM_INLINE __m512 put_probabilities(uint16_t *p, __m512 a, __m512 b, __m512 sum)
 #define TILE_M                          6
 #define TILE_V                          4
 #define TILE_WIDE_M                     3
+#define TILE_TALL_M                     8
 #include "engine/kernels/lm_body.h"
 
 void pm_avx512bf16_gemm(const struct pm_gemm_bf16 *g)

@@ -12,8 +12,14 @@
  *   TILE_M, TILE_V      rows and vectors of a tile, so that its sums and operands fit the registers
  *   TILE_WIDE_M         most rows of a tile of 8 vectors: for few rows, since more sums hide the latency of a
  *                       step
+ *   TILE_TALL_M         most rows of a tile of 2 vectors, for products of a few more than TILE_M rows;
+ *                       left out where there are none
  *
  * Exactness: whatever the tile, an output is one chain of steps in the order of the inputs. */
+
+#ifndef TILE_TALL_M
+#define TILE_TALL_M 0
+#endif
 
 /* ---- the tile of every product ---- */
 
@@ -39,11 +45,13 @@ struct LM(product) {
  * too: from memory they come faster end to end than in strips. */
 enum { LM(IS_NARROW) = TILE_V * VL < PM_PANEL_BF16, LM(AHEAD) = 32 /* steps */ };
 
+enum { LM(MOST_M) = TILE_TALL_M > TILE_M ? TILE_TALL_M : TILE_M };
+
 /* lines: of what comes next, fetched at each step; 0 where the processor does better by itself. */
 PM_INLINE void LM(tile)(const int mr, const int nv, const int lines, const enum LM(start) start,
                         const struct LM(product) * p, int row, int column)
 {
-    VF a[TILE_M][8];
+    VF a[LM(MOST_M)][8];
     const size_t x_stride = p->x_stride, w_stride = p->w_stride, out_stride = p->out_stride;
     const ACT *x = p->x + (size_t)row * x_stride;
     float *out = p->out + (size_t)row * out_stride + column;
@@ -75,7 +83,7 @@ PM_INLINE void LM(tile)(const int mr, const int nv, const int lines, const enum 
                     __builtin_prefetch(
                         (const void *)((uintptr_t)w + LM(AHEAD) * w_stride * sizeof *w + line));
             if (nv == 8) { /* rows wait in registers, operands pass by */
-                PX v[TILE_M];
+                PX v[LM(MOST_M)];
                 PM_UNROLL
                 for (int i = 0; i < mr; i++)
                     v[i] = PX_LOAD(x + (size_t)i * x_stride);
@@ -165,9 +173,62 @@ PM_INLINE void LM(span)(const int lines, const enum LM(start) start, const struc
 }
 
 #if ACT_IS_BF16
+#if TILE_TALL_M > TILE_M
+/* TILE_TALL_M rows, or one less: two tiles would compute from a panel that only the first of them reads, and
+ * the second wastes half of its steps. These are tiles of two vectors, over runs of a panel that stay in the
+ * first cache; meanwhile the next run is fetched. Sums wait in memory, which is exact. */
+static void LM(gemm_tall)(const struct pm_gemm_bf16 *g)
+{
+    enum { RUN = 48 /* steps */, COLUMNS = 2 * VL, LINES = COLUMNS * PB_VALUES * sizeof(ACT) / 64 };
+    _Alignas(64) float sums[TILE_TALL_M * PM_PANEL_BF16];
+    float ones[TILE_TALL_M];
+    for (int i = 0; i < TILE_TALL_M; i++) {
+        ones[i] = 1.0f;
+        for (int c = 0; c < PM_PANEL_BF16; c++)
+            sums[i * PM_PANEL_BF16 + c] = g->bias ? g->bias[c] : 0.0f;
+    }
+    const void *segment;
+    struct LM(product) p = {
+        .x_stride = g->x_stride,
+        .segments = &segment,
+        .count = 1,
+        .w_stride = 2 * PM_PANEL_BF16,
+        .out = sums,
+        .out_stride = PM_PANEL_BF16,
+        .scale = ones,
+    };
+    int steps = (g->k + 1) / 2;
+    for (int t = 0; t < steps; t += RUN) {
+        p.steps = steps - t < RUN ? steps - t : RUN;
+        p.x = g->x + 2 * t;
+        segment = g->panel + (size_t)t * p.w_stride;
+        p.next = (const char *)segment + (size_t)p.steps * p.w_stride * sizeof *g->panel;
+        for (int c = 0; c < PM_PANEL_BF16; c += COLUMNS, p.next += p.steps * LINES * 64)
+            if (g->rows == TILE_TALL_M)
+                LM(tile)(TILE_TALL_M, 2, LINES, LM(FROM_OUT), &p, 0, c);
+            else
+                LM(tile)(TILE_TALL_M - 1, 2, LINES, LM(FROM_OUT), &p, 0, c);
+    }
+    for (int i = 0; i < g->rows; i++) {
+        float *out = g->out + (size_t)i * g->out_stride;
+        const float *sum = sums + i * PM_PANEL_BF16;
+        for (int c = 0; c < g->columns; c += VL) {
+            VF v = V_LOAD(sum + c);
+            lm_store(out, g->add ? V_ADD(lm_load(out, c, g->columns), v) : v, c, g->columns);
+        }
+    }
+}
+#endif
+
 static void LM(gemm)(const struct pm_gemm_bf16 *g)
 {
     pm_check_gemm_bf16(g);
+#if TILE_TALL_M > TILE_M
+    if (g->rows == TILE_TALL_M || g->rows == TILE_TALL_M - 1) {
+        LM(gemm_tall)(g);
+        return;
+    }
+#endif
     const void *segment = g->panel;
     struct LM(product) p = {
         .x = g->x,
