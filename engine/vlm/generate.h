@@ -36,8 +36,9 @@ struct pm_generate_config {
     int prefill_rows; /* most prefill rows of one pass; 0: 256 */
     size_t kv_bytes;  /* most memory of the KV cache; 0: enough for max_running x 4096 tokens */
     /* How long a step shall take, about: slices and prefill rows follow what was measured, and pictures make
-     * way so that a text in the middle waits a little less than three steps for its next token. slice_macs is
-     * the first guess. 0: slices are always slice_macs. */
+     * way so that a text in the middle waits a little less than three steps for its next token. While none is
+     * in the middle, texts wait for the pictures of others, so that eight begin together. slice_macs is the
+     * first guess. 0: slices are always slice_macs. */
     int64_t step_us;
     /* Most memory of the process beyond mapped files, all together; 0: no limit. What a request needs of it
      * is known when it is admitted; while it is not free, pictures and sequences wait. */

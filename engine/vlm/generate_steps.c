@@ -2,14 +2,18 @@
  *
  * A pass costs the same for one text as for six, so pictures are looked at first and texts gather. But a text
  * in the middle gets its next token before PATIENCE steps are over, and a prompt is computed as soon as it is
- * there: its rows gain nothing by waiting, and the tokens of others ride along. */
+ * there: its rows gain nothing by waiting, and the tokens of others ride along. Only while no text is in the
+ * middle do texts that are ready to begin wait for others whose pictures come next: eight that begin together
+ * share all their passes. */
 #include "base/clock.h"
 #include "engine/vlm/generate_internal.h"
 
 #define SLICES_IN_ROW 4    /* without step_us */
-#define PATIENCE      2.85 /* steps between two passes; 80 ms each: less than 250 ms */
+#define PATIENCE      2.6  /* steps between two passes; of 80 ms: a fifth more is less than 250 ms */
 #define ROWS_STEPS    1.5  /* a pass with rows of prompts may take so many steps */
 #define ALONE_STEPS   4    /* when no text waits for its next token */
+#define GATHER_TEXTS  8    /* for so many a pass costs little more than for one */
+#define GATHER_STEPS  600  /* after so many since its first picture was begun, a text waits for no other */
 #define LEAST_ROWS    16   /* below that a pass over the weights is mostly waiting for memory */
 #define NEW           0.25 /* weight of a new observation */
 #define MACS_SPAN     16   /* a slice is at most so much larger or smaller than first guessed */
@@ -21,15 +25,35 @@ void pm_gen_steps_begin(struct pm_generate *g)
     g->row_us = 0;
 }
 
+/* Ready to begin: pictures looked at, prompt to be computed. */
+static bool is_ready(const struct pm_gen_seq *s)
+{
+    return !s->is_finished && s->images_done == s->image_count && s->count - s->computed > 1;
+}
+
+/* Is it better to look at the next picture than to begin with the texts that are ready? */
+static bool gathers(const struct pm_generate *g)
+{
+    int64_t now_us = pm_clock_us();
+    int ready = 0;
+    for (int i = 0; i < g->count; i++) {
+        const struct pm_gen_seq *s = g->seqs[i];
+        if (s->token_us || (is_ready(s) && now_us - s->begun_us > GATHER_STEPS * g->config.step_us))
+            return false;
+        ready += is_ready(s);
+    }
+    return ready < GATHER_TEXTS;
+}
+
 bool pm_gen_steps_pass_first(const struct pm_generate *g)
 {
     if (!g->config.step_us)
         return g->slices_in_row >= SLICES_IN_ROW;
-    for (int i = 0; i < g->count; i++) {
-        const struct pm_gen_seq *s = g->seqs[i];
-        if (!s->is_finished && s->images_done == s->image_count && s->count - s->computed > 1)
+    if (gathers(g))
+        return false;
+    for (int i = 0; i < g->count; i++)
+        if (is_ready(g->seqs[i]))
             return true;
-    }
     double waited = (double)(pm_clock_us() - g->pass_end_us);
     return waited + g->slice_us + g->pass_us > PATIENCE * (double)g->config.step_us;
 }

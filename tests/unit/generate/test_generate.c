@@ -376,6 +376,39 @@ static void test_steps_by_time(void **state)
     pm_tiny_close(&tiny);
 }
 
+/* Texts whose pictures come together begin together, by the clock as well: eight, or all that there are. */
+static void test_texts_gather(void **state)
+{
+    (void)state;
+    pm_tiny_open(&tiny, PM_PRECISION_BF16);
+    struct region *all = make_regions(31);
+    struct pm_error err;
+    for (int many = 3; many <= 10; many += 7) {
+        int admitted = 0, pictures = 0, first_eight = 0;
+        further.step_us = 1000000;
+        struct pm_generate *g = new_generate(1, many, 0, 0);
+        for (int i = 0; i < REGIONS && admitted < many; i++) {
+            clear(&all[i]);
+            if (!all[i].image_count)
+                continue;
+            if (admit(g, &all[i], (uint64_t)i + 1, 0, &err))
+                fail_msg("%s", err.text);
+            pictures += all[i].image_count;
+            first_eight += admitted++ < 8 ? all[i].image_count : 0;
+        }
+        assert_int_equal(admitted, many);
+        while (!pm_generate_counters(g).passes)
+            step(g, all);
+        assert_int_equal(pm_generate_counters(g).pictures, many < 8 ? pictures : first_eight);
+        while (pm_generate_running(g))
+            step(g, all);
+        pm_generate_free(&g);
+    }
+    further.step_us = 0;
+    free_regions(all);
+    pm_tiny_close(&tiny);
+}
+
 /* What the extra layer is given at a picture's places changes its guesses, of texts with pictures alone, and
  * no text. */
 static void test_drafts_see_pictures(void **state)
@@ -1100,25 +1133,16 @@ static void test_grammar(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company_f32),
-        cmocka_unit_test(test_company_bf16),
-        cmocka_unit_test(test_company_int8),
-        cmocka_unit_test(test_company_int4),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_drafts_see_pictures),
-        cmocka_unit_test(test_memory_covered),
-        cmocka_unit_test(test_steps_by_time),
-        cmocka_unit_test(test_company_kv_int8),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_drafts_when_paying),
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_reused),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_grammar),
-        cmocka_unit_test(test_positions_end),
+        cmocka_unit_test(test_company_f32),    cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_int8),   cmocka_unit_test(test_company_int4),
+        cmocka_unit_test(test_memory),         cmocka_unit_test(test_drafts_see_pictures),
+        cmocka_unit_test(test_memory_covered), cmocka_unit_test(test_steps_by_time),
+        cmocka_unit_test(test_texts_gather),   cmocka_unit_test(test_company_kv_int8),
+        cmocka_unit_test(test_shared),         cmocka_unit_test(test_drafts_when_paying),
+        cmocka_unit_test(test_by_hand),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_reused),
+        cmocka_unit_test(test_ends),           cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_positions_end),
     };
     if (pm_grammar_regex("[a-z ]{2,20}", &words, NULL))
         return 1;
