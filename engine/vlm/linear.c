@@ -187,9 +187,9 @@ static void cut(struct run *u, int threads)
         blocks = BLOCKS_MAX;
     u->block_rows = ceiling(ceiling(u->rows, blocks), ROW_STEP / 2) * (ROW_STEP / 2);
     u->row_blocks = ceiling(u->rows, u->block_rows);
-    u->chunks = ceiling(want, u->row_blocks);
-    if (u->chunks > u->panels)
-        u->chunks = u->panels;
+    /* Runs of the same length, where a few panels are a run. */
+    int run = (int)((long)u->panels * u->row_blocks / want);
+    u->chunks = ceiling(u->panels, run > 0 ? run : 1);
 }
 
 static void run_jobs(struct run *u, struct pm_pool *pool)
