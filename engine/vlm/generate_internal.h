@@ -128,7 +128,7 @@ bool pm_gen_steps_pass_first(const struct pm_generate *g);
 /* What a slice of the tower, or a pass, has taken. */
 void pm_gen_steps_slice(struct pm_generate *g, int64_t us);
 void pm_gen_steps_pass(struct pm_generate *g, int64_t us, int rows, int prompt_rows);
-/* Most rows of prompts in a pass now. */
+/* Most rows of prompts in a pass now; 0: texts in the middle have waited too long for any. */
 int pm_gen_steps_rows(const struct pm_generate *g);
 
 /* ---- generate_memory.c ---- */

@@ -147,15 +147,18 @@ static int usable_drafts(const struct pm_gen_seq *s)
     return s->draft_count < most ? s->draft_count : most > 0 ? most : 0;
 }
 
-/* Prefill rows of a pass: what the running sequences leave of it, yet enough to get on. */
+/* Prefill rows of a pass: what the running sequences leave of it, yet enough to get on; none where running
+ * ones have waited too long for more. */
 static int prefill_rows(const struct pm_generate *g)
 {
-    int rows = pm_gen_steps_rows(g);
+    int rows = pm_gen_steps_rows(g), running = 0;
     for (int i = 0; i < g->count; i++)
         if (is_ready(g->seqs[i]) && g->seqs[i]->computed == g->seqs[i]->count - 1)
-            rows -= 1 + usable_drafts(g->seqs[i]);
+            running += 1 + usable_drafts(g->seqs[i]);
+    if (!rows && running)
+        return 0;
     int least = g->prefill_rows < LEAST_PREFILL ? g->prefill_rows : LEAST_PREFILL;
-    return rows > least ? rows : least;
+    return rows - running > least ? rows - running : least;
 }
 
 /* Chooses the rows of this pass, oldest sequence first: each running one its next token and drafts, then

@@ -26,7 +26,7 @@ void pm_gen_steps_begin(struct pm_generate *g)
 }
 
 /* Ready to begin: pictures looked at, prompt to be computed. */
-static bool is_ready(const struct pm_gen_seq *s)
+static bool has_prompt(const struct pm_gen_seq *s)
 {
     return !s->is_finished && s->images_done == s->image_count && s->count - s->computed > 1;
 }
@@ -38,9 +38,9 @@ static bool gathers(const struct pm_generate *g)
     int ready = 0;
     for (int i = 0; i < g->count; i++) {
         const struct pm_gen_seq *s = g->seqs[i];
-        if (s->token_us || (is_ready(s) && now_us - s->begun_us > GATHER_STEPS * g->config.step_us))
+        if (s->token_us || (has_prompt(s) && now_us - s->begun_us > GATHER_STEPS * g->config.step_us))
             return false;
-        ready += is_ready(s);
+        ready += has_prompt(s);
     }
     return ready < GATHER_TEXTS;
 }
@@ -52,7 +52,7 @@ bool pm_gen_steps_pass_first(const struct pm_generate *g)
     if (gathers(g))
         return false;
     for (int i = 0; i < g->count; i++)
-        if (is_ready(g->seqs[i]))
+        if (has_prompt(g->seqs[i]))
             return true;
     double waited = (double)(pm_clock_us() - g->pass_end_us);
     return waited + g->slice_us + g->pass_us > PATIENCE * (double)g->config.step_us;
@@ -94,12 +94,11 @@ static int64_t longest_wait_us(const struct pm_generate *g)
 }
 
 /* What a pass may take for its prompts' sake. What texts have waited already is taken from it. */
-static double prompt_us(const struct pm_generate *g)
+static double prompt_us(const struct pm_generate *g, double waited_us)
 {
-    double step = (double)g->config.step_us, waited = (double)longest_wait_us(g);
-    if (waited < 0)
+    double step = (double)g->config.step_us, left = PATIENCE * step - waited_us;
+    if (waited_us < 0)
         return ALONE_STEPS * step;
-    double left = PATIENCE * step - waited;
     return left < ROWS_STEPS * step ? left : ROWS_STEPS * step;
 }
 
@@ -109,7 +108,9 @@ int pm_gen_steps_rows(const struct pm_generate *g)
         return g->prefill_rows;
     int rows = LEAST_ROWS;
     if (g->row_us > 0) {
-        double fit = prompt_us(g) / g->row_us;
+        double waited_us = (double)longest_wait_us(g), fit = prompt_us(g, waited_us) / g->row_us;
+        if (fit < LEAST_ROWS && waited_us > (double)g->config.step_us)
+            return 0; /* texts first: the next pass, right after this one, has all the time */
         rows = fit > g->prefill_rows ? g->prefill_rows : fit > 0 ? (int)fit : 0;
     }
     rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
