@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/domains.h"
 #include "base/log.h"
 #include "engine/identity.h"
 #include "engine/kernels/kernels.h"
@@ -14,7 +15,7 @@
 
 struct settings {
     struct pm_peer_settings peer;
-    const char *models, *reader, *kv;
+    const char *models, *reader, *kv, *cpus;
     uint32_t threads, cache_mb, memory_mb, vision_cache_mb, drafts;
 };
 static const struct pm_option options[] = {
@@ -26,6 +27,9 @@ static const struct pm_option options[] = {
     {"threads", 0, PM_OPTION_UINT, "N",
      "Compute threads. Default: 1; one single-threaded worker a core is the usual setting.",
      offsetof(struct settings, threads), 1, 1024},
+    {"cpus", 0, PM_OPTION_TEXT, "LIST",
+     "The cores to run on, as 0-7,64-71: those of one memory domain. Default: all that it may use.",
+     offsetof(struct settings, cpus), 0, 0},
     {"credit", 0, PM_OPTION_UINT, "N", "Regions held at once. Default: 16.",
      offsetof(struct settings, peer.credit), 1, 4096},
     {"kv-memory", 0, PM_OPTION_UINT, "MB",
@@ -98,7 +102,11 @@ static int run(void *settings, struct pm_error *err)
     /* Freed arrays go back to the system at once: what is given back must not count against --memory. */
     if (s->memory_mb)
         mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    int rc = pm_model_find(s->models, s->reader, &model, err);
+    int rc = s->cpus ? pm_domain_pin(s->cpus, err) : 0;
+    if (rc == PM_EINVAL)
+        return EX_USAGE;
+    if (!rc)
+        rc = pm_model_find(s->models, s->reader, &model, err);
     if (!rc) {
         struct pm_reader_config config = {.model_dir = model.dir,
                                           .threads = (int)s->threads,

@@ -51,12 +51,15 @@ static const struct pm_option options[] = {
     {"result-ttl", 0, PM_OPTION_UINT, "SECONDS", "How long results are kept. Default: the broker's, one day.",
      UP(result_ttl_s), 1, 1000000000},
     {"workers", 'w', PM_OPTION_UINT, "N",
-     "Worker processes of each reader. Default: one a core; for readers of blocks one in all.", UP(workers),
-     1, 1024},
+     "Worker processes of each reader. Default: one a core; for readers of blocks one in each group of cores "
+     "that "
+     "shares a last-level cache (or one in all).",
+     UP(workers), 1, 1024},
     {"layouts", 0, PM_OPTION_UINT, "N",
      "Processes that open documents and find lines. Default: half the workers.", UP(layouts), 1, 1024},
     {"threads", 0, PM_OPTION_UINT, "N",
-     "Compute threads of a worker. Default: 1; for readers of blocks one a core.", UP(threads), 1, 1024},
+     "Compute threads of a worker. Default: 1; for readers of blocks one for each core of the group.",
+     UP(threads), 1, 1024},
     {"credit", 0, PM_OPTION_UINT, "N", "Regions a worker holds at once.", UP(credit), 1, 4096},
     {"kv-memory", 0, PM_OPTION_UINT, "MB",
      "Most memory of a worker for texts being written, by readers that write token by token.",

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/domains.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -184,6 +185,8 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
 {
     const struct pm_fleet *f = r->fleet;
     int rc = 0, *keep = pm_xalloc((f->keep_count + 1) * sizeof *keep);
+    struct pm_domain domains[PM_DOMAINS_MOST];
+    int domain_count = reader && reader->is_pinned ? pm_domains(domains) : 0;
     char *endpoint = f->join ? pm_xstrdup(f->join) : pm_xprintf("ipc://%s/work.sock", f->run_dir);
     char host[64] = "";
     if (f->join && (gethostname(host + 1, sizeof host - 2) == 0) && host[1])
@@ -209,6 +212,8 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
             put_pair(&a, "--models", f->models);
             put_pair(&a, "--reader", reader->name);
             put_number(&a, "--threads", reader->threads);
+            if (reader->is_pinned && (int)(i - first) < domain_count)
+                put_pair(&a, "--cpus", domains[i - first].cpus);
             if (f->credit)
                 put_number(&a, "--credit", f->credit);
             if (f->kv_memory_mb)

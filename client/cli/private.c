@@ -123,13 +123,14 @@ enum {
     A_KV_MEMORY,
     A_MEMORY,
     A_KV_INT8,
+    A_PINNED,
     A_COUNT
 };
 
 static int start_supervisor(struct pm_private *p, struct pm_error *err)
 {
     int life[2] = {-1, -1}, report[2] = {-1, -1}, log_fd = -1, rc = 0;
-    char *numbers[11] = {0}, *self = pm_locate_self();
+    char *numbers[12] = {0}, *self = pm_locate_self();
     if (pipe2(life, O_CLOEXEC) || pipe2(report, O_CLOEXEC)) {
         rc = pm_fail_errno(err, "cannot make a pipe");
         goto out;
@@ -141,16 +142,16 @@ static int start_supervisor(struct pm_private *p, struct pm_error *err)
             goto out;
         }
     }
-    const unsigned values[11] = {p->config.workers,     p->config.layouts,       p->config.threads,
+    const unsigned values[12] = {p->config.workers,     p->config.layouts,       p->config.threads,
                                  p->pixel_budget_mb,    (unsigned)life[0],       (unsigned)report[1],
                                  (unsigned)p->run_lock, (unsigned)p->state_lock, p->config.kv_memory_mb,
-                                 p->config.memory_mb,   p->config.kv_int8};
-    for (int i = 0; i < 11; i++)
+                                 p->config.memory_mb,   p->config.kv_int8,       p->config.is_pinned};
+    for (int i = 0; i < 12; i++)
         numbers[i] = pm_xprintf("%u", values[i]);
     const char *argv[] = {"pagemill",       "fleet-private",     p->run_dir,  p->state_dir, p->models,
                           p->config.reader, p->config.log_level, numbers[0],  numbers[1],   numbers[2],
                           numbers[3],       numbers[4],          numbers[5],  numbers[6],   numbers[7],
-                          numbers[8],       numbers[9],          numbers[10], NULL};
+                          numbers[8],       numbers[9],          numbers[10], numbers[11],  NULL};
     const int keep[4] = {life[0], report[1], p->run_lock, p->state_lock};
     struct pm_spawn spawn = {.path = self,
                              .argv = argv,
@@ -178,7 +179,7 @@ out:
     }
     if (log_fd >= 0)
         close(log_fd);
-    for (int i = 0; i < 11; i++)
+    for (int i = 0; i < 12; i++)
         free(numbers[i]);
     free(self);
     return rc;
@@ -191,12 +192,13 @@ int pm_private_start(const struct pm_private_config *config, struct pm_private *
     struct pm_private_config *c = &out->config;
     c->reader = c->reader ? c->reader : "fast";
     c->log_level = c->log_level ? c->log_level : "info";
-    struct pm_fleet_reader reader = {c->reader, c->workers, c->threads};
+    struct pm_fleet_reader reader = {.name = c->reader, .workers = c->workers, .threads = c->threads};
     int rc = pm_locate_models(c->models, &out->models, err);
     if (!rc)
         rc = pm_readers_size(out->models, &reader, err);
     c->workers = reader.workers;
     c->threads = reader.threads;
+    c->is_pinned = reader.is_pinned;
     c->layouts = c->layouts ? c->layouts : pm_readers_layouts(&reader, 1);
     if (!rc)
         rc = make_folders(out, err);
@@ -325,7 +327,10 @@ int pm_private_main(int argc, char **argv)
     /* The locks tell sweeps, and the report pipe tells the command line, that somebody of the fleet lives. */
     const int keep[3] = {fds[1], fds[2], fds[3]};
     char *pixels = pm_fs_join(argv[A_RUN], "pixels");
-    struct pm_fleet_reader reader = {argv[A_READER], number(argv[A_WORKERS]), number(argv[A_THREADS])};
+    struct pm_fleet_reader reader = {.name = argv[A_READER],
+                                     .workers = number(argv[A_WORKERS]),
+                                     .threads = number(argv[A_THREADS]),
+                                     .is_pinned = number(argv[A_PINNED]) != 0};
     struct pm_fleet fleet = {.run_dir = argv[A_RUN],
                              .state_dir = argv[A_STATE],
                              .pixel_dir = pixels,

@@ -21,6 +21,7 @@ struct pm_private_config {
     uint32_t workers, layouts, threads;
     uint32_t kv_memory_mb, memory_mb; /* of a worker; 0: its default, no limit */
     bool kv_int8;
+    bool is_pinned; /* found by pm_private_start */
 };
 struct pm_private {
     struct pm_private_config config;

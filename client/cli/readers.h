@@ -1,13 +1,15 @@
 /* Which readers a fleet runs, and with how many processes and threads each.
  *
  * A reader of lines gets a single-threaded worker a core. A reader of blocks streams all its weights for
- * every token, once for all regions that are written together, so it gets one worker on all cores.
+ * every token, once for all regions that are written together, so it gets one worker on all cores, or, where
+ * groups of cores have a way to memory each (base/domains.h), one in each group.
  *
  * Threads: reentrant. Errors: PM_EINVAL for a list that is none, PM_ENOTFOUND for a reader without a model;
  * the texts say how to install one. */
 #ifndef PM_CLIENT_CLI_READERS_H
 #define PM_CLIENT_CLI_READERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -15,6 +17,7 @@
 struct pm_fleet_reader {
     const char *name;          /* borrowed */
     uint32_t workers, threads; /* threads: of one worker */
+    bool is_pinned;            /* worker i runs on the cores of domain i */
 };
 
 /* Looks for the model and fills what is 0 from the machine. */

@@ -36,7 +36,7 @@ static const struct pm_setting settings[] = {
     {"layouts", PM_SETTING_INT, AT(layouts), NULL, 0, 1024, NULL,
      "processes that open documents and find lines; 0: half the workers"},
     {"threads", PM_SETTING_INT, AT(threads), NULL, 0, 1024, NULL,
-     "compute threads of a worker; 0: 1, for readers of blocks one a core"},
+     "compute threads of a worker; 0: 1, for readers of blocks one for each core of their group"},
     {"credit", PM_SETTING_INT, AT(credit), NULL, 0, 4096, NULL,
      "regions a worker holds at once; 0: its default"},
     {"kv_memory", PM_SETTING_BYTES, AT(kv_memory_bytes), NULL, 0, 1e13, NULL,

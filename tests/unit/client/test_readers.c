@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/domains.h"
 #include "base/fs.h"
 #include "base/host.h"
 #include "base/mem.h"
@@ -59,6 +60,7 @@ static void check(const char *list, uint32_t workers, uint32_t threads, size_t c
         assert_string_equal(is.items[i].name, want[i].name);
         assert_int_equal(is.items[i].workers, want[i].workers);
         assert_int_equal(is.items[i].threads, want[i].threads);
+        assert_int_equal(is.items[i].is_pinned, want[i].is_pinned);
     }
     pm_readers_free(&is);
 }
@@ -67,13 +69,23 @@ static void test_lists(void **state)
 {
     (void)state;
     uint32_t cores = (uint32_t)pm_host_cores();
-    check("lines", 0, 0, 1, (struct pm_fleet_reader[]){{"lines", cores, 1}});
-    check("blocks", 0, 0, 1, (struct pm_fleet_reader[]){{"blocks", 1, cores}});
-    check("lines,blocks", 0, 0, 2, (struct pm_fleet_reader[]){{"lines", cores, 1}, {"blocks", 1, cores}});
-    check("blocks:3,lines", 2, 0, 2, (struct pm_fleet_reader[]){{"blocks", 3, 1}, {"lines", 2, 1}});
-    check("lines:7", 2, 5, 1, (struct pm_fleet_reader[]){{"lines", 7, 5}});
-    check("blocks", 0, 64 * cores, 1, (struct pm_fleet_reader[]){{"blocks", 1, 64 * cores}});
-    struct pm_fleet_reader two[] = {{"lines", 9, 1}, {"blocks", 1, 8}};
+    const struct pm_fleet_reader lines = {"lines", cores, 1, false};
+    struct pm_fleet_reader blocks = {"blocks", 1, cores, false};
+    struct pm_domain domains[PM_DOMAINS_MOST];
+    int count = pm_domains(domains); /* a large machine: a worker in each */
+    if (count)
+        blocks = (struct pm_fleet_reader){"blocks", (uint32_t)count, (uint32_t)domains[0].cores, true};
+    for (int i = 1; i < count; i++)
+        blocks.threads =
+            (uint32_t)domains[i].cores < blocks.threads ? (uint32_t)domains[i].cores : blocks.threads;
+    check("lines", 0, 0, 1, &lines);
+    check("blocks", 0, 0, 1, &blocks);
+    check("lines,blocks", 0, 0, 2, (struct pm_fleet_reader[]){lines, blocks});
+    check("blocks:3,lines", 2, 0, 2,
+          (struct pm_fleet_reader[]){{"blocks", 3, 1, false}, {"lines", 2, 1, false}});
+    check("lines:7", 2, 5, 1, (struct pm_fleet_reader[]){{"lines", 7, 5, false}});
+    check("blocks", 0, 64 * cores, 1, (struct pm_fleet_reader[]){{"blocks", 1, 64 * cores, false}});
+    struct pm_fleet_reader two[] = {{"lines", 9, 1, false}, {"blocks", 1, 8, false}};
     assert_int_equal(pm_readers_layouts(two, 2), pm_private_layouts(9));
 }
 
