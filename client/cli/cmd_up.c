@@ -52,8 +52,7 @@ static const struct pm_option options[] = {
      UP(result_ttl_s), 1, 1000000000},
     {"workers", 'w', PM_OPTION_UINT, "N",
      "Worker processes of each reader. Default: one a core; for readers of blocks one in each group of cores "
-     "that "
-     "shares a last-level cache (or one in all).",
+     "that shares a last-level cache (or one in all).",
      UP(workers), 1, 1024},
     {"layouts", 0, PM_OPTION_UINT, "N",
      "Processes that open documents and find lines. Default: half the workers.", UP(layouts), 1, 1024},

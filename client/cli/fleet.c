@@ -212,7 +212,7 @@ static int add_kind(struct run *r, const char *program, const char *kind, uint32
             put_pair(&a, "--models", f->models);
             put_pair(&a, "--reader", reader->name);
             put_number(&a, "--threads", reader->threads);
-            if (reader->is_pinned && (int)(i - first) < domain_count)
+            if ((int)(i - first) < domain_count)
                 put_pair(&a, "--cpus", domains[i - first].cpus);
             if (f->credit)
                 put_number(&a, "--credit", f->credit);

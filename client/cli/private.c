@@ -124,13 +124,14 @@ enum {
     A_MEMORY,
     A_KV_INT8,
     A_PINNED,
-    A_COUNT
+    A_COUNT,
+    NUMBERS = A_COUNT - A_WORKERS
 };
 
 static int start_supervisor(struct pm_private *p, struct pm_error *err)
 {
     int life[2] = {-1, -1}, report[2] = {-1, -1}, log_fd = -1, rc = 0;
-    char *numbers[12] = {0}, *self = pm_locate_self();
+    char *numbers[NUMBERS] = {0}, *self = pm_locate_self();
     if (pipe2(life, O_CLOEXEC) || pipe2(report, O_CLOEXEC)) {
         rc = pm_fail_errno(err, "cannot make a pipe");
         goto out;
@@ -142,11 +143,11 @@ static int start_supervisor(struct pm_private *p, struct pm_error *err)
             goto out;
         }
     }
-    const unsigned values[12] = {p->config.workers,     p->config.layouts,       p->config.threads,
-                                 p->pixel_budget_mb,    (unsigned)life[0],       (unsigned)report[1],
-                                 (unsigned)p->run_lock, (unsigned)p->state_lock, p->config.kv_memory_mb,
-                                 p->config.memory_mb,   p->config.kv_int8,       p->config.is_pinned};
-    for (int i = 0; i < 12; i++)
+    const unsigned values[NUMBERS] = {p->config.workers,     p->config.layouts,       p->config.threads,
+                                      p->pixel_budget_mb,    (unsigned)life[0],       (unsigned)report[1],
+                                      (unsigned)p->run_lock, (unsigned)p->state_lock, p->config.kv_memory_mb,
+                                      p->config.memory_mb,   p->config.kv_int8,       p->config.is_pinned};
+    for (int i = 0; i < NUMBERS; i++)
         numbers[i] = pm_xprintf("%u", values[i]);
     const char *argv[] = {"pagemill",       "fleet-private",     p->run_dir,  p->state_dir, p->models,
                           p->config.reader, p->config.log_level, numbers[0],  numbers[1],   numbers[2],
@@ -179,7 +180,7 @@ out:
     }
     if (log_fd >= 0)
         close(log_fd);
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < NUMBERS; i++)
         free(numbers[i]);
     free(self);
     return rc;

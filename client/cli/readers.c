@@ -12,19 +12,19 @@
 
 #define WORKERS_MOST 1024
 
-/* One worker a memory domain, with as many threads as the smallest has cores. False: there is one domain. */
-static bool spread(struct pm_fleet_reader *reader)
+/* Where there are several memory domains: a worker in each, with as many threads as the smallest has cores.
+ */
+static void spread(struct pm_fleet_reader *reader)
 {
     struct pm_domain domains[PM_DOMAINS_MOST];
     int count = pm_domains(domains), least = count ? domains[0].cores : 0;
     for (int i = 1; i < count; i++)
         least = domains[i].cores < least ? domains[i].cores : least;
     if (!count)
-        return false;
+        return;
     reader->workers = (uint32_t)count;
     reader->threads = (uint32_t)least;
     reader->is_pinned = true;
-    return true;
 }
 
 int pm_readers_size(const char *models, struct pm_fleet_reader *reader, struct pm_error *err)
@@ -39,8 +39,9 @@ int pm_readers_size(const char *models, struct pm_fleet_reader *reader, struct p
     if (rc)
         return rc;
     uint32_t cores = (uint32_t)pm_host_cores();
-    bool is_free = model.region_kind == PM_REGION_BLOCK && !reader->workers && !reader->threads;
-    if (!(is_free && spread(reader)) && !reader->threads)
+    if (model.region_kind == PM_REGION_BLOCK && !reader->workers && !reader->threads)
+        spread(reader);
+    if (!reader->threads)
         reader->threads = model.region_kind == PM_REGION_BLOCK && !reader->workers ? cores : 1;
     if (!reader->workers)
         reader->workers = cores > reader->threads ? cores / reader->threads : 1;

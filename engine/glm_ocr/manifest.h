@@ -5,9 +5,9 @@
  *   "prompts": {"text": "Text Recognition:", "table": ..., "formula": ...},   of the model's tasks
  *   "max_tokens": 8192,       most tokens of one region's text
  *   "drafts": 0,              tokens that the extra layer guesses ahead
- *   "drafts_see_pictures": false,   the extra layer has learnt with the tower's tokens at a picture's places,
- * and not, as in the publisher's model, with the placeholder's row readers of lines: "line_height_px",
- * "width_multiple_px", "max_width_px", and "max_chars" of one line
+ *   "drafts_see_pictures": false,   the extra layer has learnt with the tower's tokens at a picture's
+ *                             places, not, as in the publisher's model, with the placeholder's row
+ *   readers of lines: "line_height_px", "width_multiple_px", "max_width_px", and "max_chars" of one line
  *
  * Ownership: pm_glm_ocr_manifest_free. Threads: plain functions. Errors: PM_EFORMAT with the key. */
 #ifndef PM_ENGINE_GLM_OCR_MANIFEST_H

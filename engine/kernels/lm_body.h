@@ -414,13 +414,20 @@ static void LM(weigh)(const struct pm_attention *a, const struct LM(set) * t, st
         }
 }
 
+/* Keys that some row of the set sees. */
+PM_INLINE int LM(seen)(const struct pm_attention *a, const struct LM(set) * t)
+{
+    int last = 0;
+    for (int i = 0; i < t->rows; i++)
+        last = a->limits[t->row + i] > last ? a->limits[t->row + i] : last;
+    return last;
+}
+
 /* One group of keys that begins with block `block`. */
 static void LM(attend_group)(const struct pm_attention *a, const struct LM(set) * t,
                              struct LM(rows_state) * s, int block)
 {
-    int first = block * PM_ATTENTION_BLOCK, last = 0;
-    for (int i = 0; i < t->rows; i++)
-        last = a->limits[t->row + i] > last ? a->limits[t->row + i] : last;
+    int first = block * PM_ATTENTION_BLOCK, last = LM(seen)(a, t);
     if (last <= first)
         return;
     int blocks = (last - first - 1) / PM_ATTENTION_BLOCK + 1;
@@ -441,15 +448,13 @@ static void LM(attend_group)(const struct pm_attention *a, const struct LM(set) 
 static void LM(attend_set)(const struct pm_attention *a, const struct LM(set) * t)
 {
     struct LM(rows_state) s;
-    int width = (a->dim + 15) / 16 * 16, count = t->heads * t->rows, last = 0;
+    int width = (a->dim + 15) / 16 * 16, count = t->heads * t->rows;
     for (int i = 0; i < count; i++) {
         s.top[i] = -INFINITY;
         s.sum[i] = 0;
     }
-    for (int i = 0; i < t->rows; i++)
-        last = a->limits[t->row + i] > last ? a->limits[t->row + i] : last;
     memset(s.out, 0, (size_t)count * (size_t)width * sizeof *s.out);
-    int blocks = (last + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
+    int blocks = (LM(seen)(a, t) + PM_ATTENTION_BLOCK - 1) / PM_ATTENTION_BLOCK;
     int at_once = t->rows <= LM(FEW) ? t->rows : TILE_M;
     for (int block = 0; block < blocks; block += LM(GROUP_BLOCKS))
         for (int i = 0; i < t->rows; i += at_once) {
@@ -474,15 +479,16 @@ static void LM(attend)(const struct pm_attention *a)
     pm_check_attention(a, ACT_IS_BF16);
     int heads = a->heads ? a->heads : 1, at_once = a->rows <= LM(FEW) ? LM(SCORES) / a->rows : 1;
     for (int head = 0; head < heads; head += at_once)
-        for (int row = 0; row < a->rows; row += LM(CHUNK))
-            LM(attend_set)
-    (a, &(struct LM(set)){
-            .row = row,
-            .rows = a->rows - row < LM(CHUNK) ? a->rows - row : LM(CHUNK),
-            .head = head,
-            .heads = heads - head < at_once ? heads - head : at_once,
-            .is_from_memory = a->rows <= LM(FEW),
-        });
+        for (int row = 0; row < a->rows; row += LM(CHUNK)) {
+            const struct LM(set) t = {
+                .row = row,
+                .rows = a->rows - row < LM(CHUNK) ? a->rows - row : LM(CHUNK),
+                .head = head,
+                .heads = heads - head < at_once ? heads - head : at_once,
+                .is_from_memory = a->rows <= LM(FEW),
+            };
+            LM(attend_set)(a, &t);
+        }
 }
 
 static void LM(put_keys)(const float *x, size_t stride, int count, int dim, int first, void *block)

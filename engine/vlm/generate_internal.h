@@ -68,6 +68,12 @@ struct pm_gen_seq {
     int64_t token_us; /* when it got its last token; 0: none yet, or paused since */
 };
 
+/* May have rows in a pass: its pictures have been looked at. */
+static inline bool pm_gen_seq_is_ready(const struct pm_gen_seq *s)
+{
+    return !s->is_finished && s->images_done == s->image_count;
+}
+
 struct pm_generate {
     struct pm_generate_config config;
     const struct pm_vlm_config *model;

@@ -14,15 +14,10 @@
 #define LEAST_SHARED  2                       /* slots: copying a page takes less than computing one */
 #define START_ROOM    (PM_KV_PAGE_TOKENS / 2) /* tokens beyond its ids that a sequence wants to start with */
 
-static bool is_ready(const struct pm_gen_seq *s)
-{
-    return !s->is_finished && s->images_done == s->image_count;
-}
-
 bool pm_gen_pass_has_work(const struct pm_generate *g)
 {
     for (int i = 0; i < g->count; i++)
-        if (is_ready(g->seqs[i]))
+        if (pm_gen_seq_is_ready(g->seqs[i]))
             return true;
     return false;
 }
@@ -153,7 +148,7 @@ static int prefill_rows(const struct pm_generate *g)
 {
     int rows = pm_gen_steps_rows(g), running = 0;
     for (int i = 0; i < g->count; i++)
-        if (is_ready(g->seqs[i]) && g->seqs[i]->computed == g->seqs[i]->count - 1)
+        if (pm_gen_seq_is_ready(g->seqs[i]) && g->seqs[i]->computed == g->seqs[i]->count - 1)
             running += 1 + usable_drafts(g->seqs[i]);
     if (!rows && running)
         return 0;
@@ -171,7 +166,7 @@ static int plan(struct pm_generate *g, struct pm_error *why)
         struct pm_gen_seq *s = g->seqs[i];
         int need = s->count - s->computed;
         s->row_count = s->draft_rows = 0;
-        if (!is_ready(s))
+        if (!pm_gen_seq_is_ready(s))
             continue;
         if (!s->kv.page_count && !(may_start = may_start && can_start(g, s)))
             continue; /* none overtakes: a long prompt must get its turn */

@@ -28,7 +28,7 @@ void pm_gen_steps_begin(struct pm_generate *g)
 /* Ready to begin: pictures looked at, prompt to be computed. */
 static bool has_prompt(const struct pm_gen_seq *s)
 {
-    return !s->is_finished && s->images_done == s->image_count && s->count - s->computed > 1;
+    return pm_gen_seq_is_ready(s) && s->count - s->computed > 1;
 }
 
 /* Is it better to look at the next picture than to begin with the texts that are ready? */
@@ -111,7 +111,7 @@ int pm_gen_steps_rows(const struct pm_generate *g)
         double waited_us = (double)longest_wait_us(g), fit = prompt_us(g, waited_us) / g->row_us;
         if (fit < LEAST_ROWS && waited_us > (double)g->config.step_us)
             return 0; /* texts first: the next pass, right after this one, has all the time */
-        rows = fit > g->prefill_rows ? g->prefill_rows : fit > 0 ? (int)fit : 0;
+        rows = fit > g->prefill_rows ? g->prefill_rows : (int)fit; /* 0 at least: see above */
     }
     rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
     return rows < g->prefill_rows ? rows : g->prefill_rows;

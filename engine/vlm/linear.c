@@ -17,7 +17,8 @@ enum {
     SMALL_MACS = 1 << 16,       /* below this, waking threads costs more than it saves */
     ROUNDED_BYTES = 2048 * 1024 /* rounded inputs of the rows that are taken at once, on the caller's stack */
 };
-_Static_assert((PM_LINEAR_K_MAX / PM_QUANT_GROUP + 1) * (PM_QUANT_GROUP + 8) + 128 <= ROUNDED_BYTES,
+_Static_assert((PM_LINEAR_K_MAX / PM_QUANT_GROUP + 1) * (PM_QUANT_GROUP + 8) + 128 * BLOCKS_MAX <=
+                   ROUNDED_BYTES,
                "a row of the widest product must fit");
 
 struct run {
@@ -217,7 +218,7 @@ static void run_rounded(struct run u, struct pm_pool *pool, int threads)
     _Alignas(64) uint8_t memory[ROUNDED_BYTES];
     struct pm_quant_rows rounded[BLOCKS_MAX];
     int all = u.rows, most = (ROUNDED_BYTES - 128 * BLOCKS_MAX) / rounded_row_bytes(&u);
-    int at_once = ceiling(all, ceiling(all, most > 0 ? most : 1));
+    int at_once = ceiling(all, ceiling(all, most));
     u.rounded = rounded;
     for (int first = 0; first < all; first += at_once) {
         u.rows = all - first < at_once ? all - first : at_once;

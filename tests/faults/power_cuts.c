@@ -68,15 +68,7 @@ static void stop(int signal_number)
     X(seconds)                                                                                               \
     X(slowest_start_us)                                                                                      \
     X(failures)                                                                                              \
-    X(sum.jobs)                                                                                              \
-    X(sum.results)                                                                                           \
-    X(sum.resubmits)                                                                                         \
-    X(sum.regions)                                                                                           \
-    X(sum.pages)                                                                                             \
-    X(sum.lost)                                                                                              \
-    X(sum.doubled)                                                                                           \
-    X(sum.wrong)                                                                                             \
-    X(sum.unfinished)
+    VERDICT_FIELDS(X)
 
 static void save(struct cuts *s)
 {

@@ -20,6 +20,18 @@ struct verdict { /* sums */
     uint64_t jobs, results, resubmits, pages, regions;
     uint64_t lost, doubled, wrong, unfinished;
 };
+/* What a program keeps of the struct verdict that it calls `sum`, one X(field) each. */
+#define VERDICT_FIELDS(X)                                                                                    \
+    X(sum.jobs)                                                                                              \
+    X(sum.results)                                                                                           \
+    X(sum.resubmits)                                                                                         \
+    X(sum.regions)                                                                                           \
+    X(sum.pages)                                                                                             \
+    X(sum.lost)                                                                                              \
+    X(sum.doubled)                                                                                           \
+    X(sum.wrong)                                                                                             \
+    X(sum.unfinished)
+
 struct round {
     struct rig *rig;
     const char *document; /* NULL: those of document.h */

@@ -58,13 +58,7 @@ static void stop(int signal_number)
 
 #define FIELDS(X)                                                                                            \
     X(rounds)                                                                                                \
-    X(sum.jobs)                                                                                              \
-    X(sum.results)                                                                                           \
-    X(sum.resubmits)                                                                                         \
-    X(sum.regions)                                                                                           \
-    X(sum.pages)                                                                                             \
-    X(sum.lost)                                                                                              \
-    X(sum.doubled) X(sum.wrong) X(sum.unfinished) X(ends) X(seconds) X(slowest_start_us) X(longest_silence_us)
+    VERDICT_FIELDS(X) X(ends) X(seconds) X(slowest_start_us) X(longest_silence_us)
 
 static uint64_t total_kills(const struct totals *t)
 {
